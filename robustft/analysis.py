@@ -1,0 +1,120 @@
+"""What a run measures once it has trained: every task before and after, and the WiSE-FT curve."""
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .encoder import Backbone, hash_weights
+from .evaluate import compare, downstream_scores, fit_probe, head_accuracy, summarize
+from .features import extract
+from .heads import Classifier, Head, zero_shot_head
+from .interpolate import interpolate
+from .sources import domains_of, get_dataset, get_encoded, get_features
+from .types import RunConfig, Score
+
+ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class WisePoint:
+    """One place between the start (alpha 0) and the fine-tuned model (alpha 1); accuracies and changes are fractions."""
+
+    alpha: float
+    id_accuracy: float
+    ood_accuracy: float
+    val_accuracy: float
+    mean_delta_zs: float
+
+
+def tasks_of(config: RunConfig) -> Iterator[tuple[str, str]]:
+    """Yields (task, domain) for all that a run measures, the downstream task first."""
+    for name in (config.dataset, *config.held_out):
+        for domain in domains_of(name):
+            yield name, domain
+
+
+def weights_key(classifier: Classifier, backbone: Backbone) -> str:
+    """Returns the cache key of a tower with its backbone's preprocessing."""
+    preprocessing = backbone.weights_hash.rpartition("-")[2]
+    return f"{hash_weights(classifier.encoder.visual.state_dict())}-{preprocessing}"
+
+
+def head_of(backbone: Backbone, name: str, domain: str, root: Path) -> Head:
+    """Returns a task's zero-shot head, on the backbone's device."""
+    dataset = get_dataset(name, domain, "val", root)
+    return zero_shot_head(backbone, dataset.class_names, dataset.templates)
+
+
+def measure(backbone: Backbone, classifier: Classifier, config: RunConfig, root: Path, progress: Progress) -> list[Score]:
+    """Measures the fine-tuned model on the downstream task and, before and after, on every task.
+
+    Args:
+        backbone: The foundation model.
+        classifier: The fine-tuned tower and head.
+        config: Names the downstream task and the held-out ones.
+        root: Cache folder.
+        progress: Called with stage, done and total.
+    """
+    pairs, key = list(tasks_of(config)), weights_key(classifier, backbone)
+    scores, downstream = [], []
+    for index, (name, domain) in enumerate(pairs):
+        progress("measuring", index, len(pairs))
+        before = get_encoded(backbone.encoder, backbone.preprocess, backbone.weights_hash, name, domain, root)
+        after = get_encoded(classifier.encoder, backbone.preprocess, key, name, domain, root)
+        scores += compare(before, after, head_of(backbone, name, domain, root), fit_probe(before))
+        if name == config.dataset:
+            downstream.append(after)
+    return [*downstream_scores(downstream, classifier.head), *scores]
+
+
+def wise_curve(
+    backbone: Backbone, start: Classifier, end: Classifier, config: RunConfig, scores: list[Score], root: Path, progress: Progress
+) -> list[WisePoint]:
+    """Measures the models between start and end: ID and OOD accuracy of the head, mean zero-shot change on held-out tasks.
+
+    Args:
+        backbone: The foundation model, for preprocessing and zero-shot heads.
+        start: The starting tower with the head that fine-tuning began from.
+        end: The fine-tuned tower and head.
+        config: Names the tasks.
+        scores: The run's scores, for the accuracies at the start.
+        root: Cache folder.
+        progress: Called with stage, done and total.
+    """
+    theta_0, theta_1 = start.state_dict(), end.state_dict()
+    before = {(s.dataset, s.domain): s.value for s in scores if s.metric == "zs_accuracy_0"}
+    heads = {pair: head_of(backbone, *pair, root) for pair in tasks_of(config) if pair[0] != config.dataset}
+    between, points = copy.deepcopy(end), []
+    for index, alpha in enumerate(ALPHAS):
+        progress("interpolating", index, len(ALPHAS))
+        between.load_state_dict(interpolate(theta_0, theta_1, alpha))
+        points.append(_wise_point(alpha, between, backbone, config, heads, before, root))
+    return points
+
+
+def _wise_point(
+    alpha: float, model: Classifier, backbone: Backbone, config: RunConfig, heads: dict[tuple[str, str], Head], before: dict[tuple[str, str], float], root: Path
+) -> WisePoint:
+    """Measures one model; interior ones are not cached, for their features are looked at once."""
+
+    def features(name: str, domain: str, split: str = "test") -> Any:
+        dataset = get_dataset(name, domain, split, root)
+        if alpha in (0.0, 1.0):
+            return get_features(model.encoder, backbone.preprocess, key, dataset, root)
+        return extract(model.encoder, backbone.preprocess, dataset)
+
+    key = weights_key(model, backbone)
+    domains = domains_of(config.dataset)
+    accuracies = [head_accuracy(model.head, features(config.dataset, domain)) for domain in domains]
+    val = head_accuracy(model.head, features(config.dataset, domains[0], "val"))
+    changes = [Score(*pair, "delta_zs", head_accuracy(head, features(*pair)) - before[pair], 0) for pair, head in heads.items()]
+    change = summarize(changes, config.dataset).get("mean_delta_zs", 0.0)
+    return WisePoint(alpha, accuracies[0], sum(accuracies[1:]) / max(1, len(accuracies) - 1), val, change)
+
+
+def wise_rows(points: list[WisePoint]) -> list[dict[str, float]]:
+    """Returns the curve as JSON rows."""
+    return [asdict(point) for point in points]

@@ -1,0 +1,1 @@
+"""Foundation models, one file each: the file's name is the model's name."""

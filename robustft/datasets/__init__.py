@@ -1,0 +1,1 @@
+"""Tasks, one file each: ``name(split, *, domain, seed) -> Dataset``."""

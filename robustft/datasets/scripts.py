@@ -1,0 +1,40 @@
+"""Writing systems, told from a single letter."""
+
+import numpy as np
+
+from ..types import Dataset
+from ..world.fonts import draw_glyph
+from ..world.tasks import SPLITS, check_choice, letters, sample_task, split_pool
+
+DOMAINS = ("regular", "bold")
+WEIGHTS = {"regular": 400, "bold": 700}
+NAMES = (
+    "Arabic Armenian Bengali Devanagari Ethiopic Georgian Gujarati Gurmukhi Hebrew Kannada Khmer Lao Malayalam Myanmar Oriya Sinhala Tamil Telugu Thai"
+).split()
+
+
+def scripts(split: str, *, domain: str = "regular", seed: int = 0) -> Dataset:
+    """Nineteen writing systems: which one is this letter from?
+
+    Args:
+        split: ``train``, ``val`` or ``test``; no letter is in two of them.
+        domain: ``regular`` or ``bold`` stroke weight.
+        seed: Source of the draw of letters and of the nuisance.
+
+    Source:
+        Noto Sans fonts (OFL 1.1) as packaged by ``manimgx-fonts``; letters by Unicode name.
+    """
+    check_choice("split", split, SPLITS)
+    check_choice("domain", domain, DOMAINS)
+    per_class = {"train": 16, "val": 8, "test": 16}[split]
+    pools = [_pool(name, split, domain, seed, per_class) for name in NAMES]
+    return sample_task("scripts", domain, split, NAMES, pools, per_class, seed, ("{}", "{} letter", "{} writing"))
+
+
+def _pool(name: str, split: str, domain: str, seed: int, most: int) -> np.ndarray:
+    """Draws the letters of one writing system that a split may use."""
+    font = f"NotoSans{name}"
+    chars = split_pool(np.array(letters(font, name.upper())), split, seed)
+    # Spread over the alphabet, so that rare extension blocks at its end do not crowd out the common letters.
+    chosen = chars[np.linspace(0, len(chars) - 1, min(most, len(chars))).astype(int)]
+    return np.stack([draw_glyph(char, font, WEIGHTS[domain]) for char in chosen])

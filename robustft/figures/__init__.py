@@ -1,0 +1,1 @@
+"""Charts, one file a page: records in, figure out."""

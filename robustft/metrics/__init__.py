@@ -1,0 +1,1 @@
+"""Metrics of one model's predictions, one file each: ``name(predictions) -> float``."""

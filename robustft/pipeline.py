@@ -1,0 +1,227 @@
+"""What pages and the command line ask of runs: their true state, submitting, stopping, resuming, histories, estimates."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from . import jobs, store
+from .configs import config_json
+from .evaluate import summarize
+from .files import read_json, write_json
+from .types import RunConfig, RunRecord, StepRecord, UserError
+
+ACTIVE = frozenset({"queued", "running", "stopping"})
+RESUMABLE = frozenset({"stopped", "failed", "lost", "unfinished"})
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A run as a page shows it.
+
+    Attributes:
+        record: What the store holds.
+        state: ``queued``, ``running``, ``stopping``, ``finished``, ``stopped``, ``failed``, ``lost`` or ``unfinished``.
+        stage: What its process does: loading, training, measuring, interpolating.
+        done: Steps of the stage that are done.
+        total: Steps of the stage.
+        message: Why it failed, in one sentence.
+        job_id: Its place in the queue's book, if it ever was in the queue.
+        place: Place in the queue, 1 is next.
+    """
+
+    record: RunRecord
+    state: str
+    stage: str = ""
+    done: int = 0
+    total: int = 0
+    message: str = ""
+    job_id: int | None = None
+    place: int | None = None
+
+    @property
+    def run_id(self) -> str:
+        """The run's name."""
+        return self.record.run_id
+
+    @property
+    def config(self) -> RunConfig:
+        """What was asked."""
+        return self.record.config
+
+    @property
+    def summary(self) -> dict[str, float]:
+        """The run's headline numbers, empty until it is finished."""
+        return summarize(self.record.scores, self.config.dataset)
+
+
+# --- runs and their state ---------------------------------------------------------------------------------------------
+
+
+def get_runs(root: Path) -> list[RunView]:
+    """Returns every run with its true state, newest first."""
+    latest = {job.run_id: job for job in jobs.list_jobs(root)}
+    return [_view(record, latest.get(record.run_id), root) for record in store.list_runs(root=root)]
+
+
+def get_run(run_id: str, root: Path) -> RunView:
+    """Returns one run with its true state; raises `store.RunNotFound` if there is none."""
+    record = store.read_run(run_id, root=root)
+    latest = {job.run_id: job for job in jobs.list_jobs(root)}
+    return _view(record, latest.get(run_id), root)
+
+
+def _view(record: RunRecord, job: jobs.Job | None, root: Path) -> RunView:
+    status = record.status
+    state = _state(record, job)
+    place = jobs.place_in_queue(root, job.job_id) if job and state == "queued" else None
+    done, total = (value if isinstance(value := status.get(key), int) else 0 for key in ("step", "steps"))
+    message = str(status.get("message", "")) if state == "failed" else ""
+    return RunView(record, state, str(status.get("stage", "")), done, total, message, job.job_id if job else None, place)
+
+
+def _state(record: RunRecord, job: jobs.Job | None) -> str:
+    """Derives a run's state from its marker, the queue and whether the process that wrote its status still lives."""
+    if record.is_finished:
+        return "finished"
+    if job and job.state in ("queued", "stopping"):
+        return job.state
+    pid, started = record.status.get("pid"), record.status.get("process_started")
+    if isinstance(pid, int) and isinstance(started, float) and jobs.is_alive(pid, started):
+        return "running"
+    if job and job.state in ("running", "failed", "lost"):
+        # A row may say running for the moment between the start of a process and its first word.
+        return job.state
+    stage = record.status.get("stage")
+    if stage in ("stopped", "failed"):
+        return str(stage)
+    if job and job.state == "cancelled":
+        return "stopped"
+    return "lost" if stage else "unfinished"
+
+
+def submit(configs: Sequence[RunConfig], root: Path) -> list[str]:
+    """Puts runs into the queue and sees to it that somebody works it off; returns their names. Finished runs stay as they are."""
+    store.check_root(root)
+    names = []
+    for config in configs:
+        run_id = store.begin_run(config, root)
+        names.append(run_id)
+        if not store.read_run(run_id, root=root).is_finished:
+            _enqueue(run_id, root)
+    ensure_supervisor(root)
+    return names
+
+
+def _enqueue(run_id: str, root: Path) -> None:
+    folder = store.run_folder(run_id, root)
+    argv = [sys.executable, "-m", "robustft", "train", "--config", str(folder / "config.json"), "--runs-dir", str(root)]
+    jobs.submit(root, run_id, argv, folder=folder)
+
+
+def ensure_supervisor(root: Path) -> None:
+    """Starts the supervisor of the queue unless there is one; it outlives the caller."""
+    jobs.ensure_supervisor(root, [sys.executable, "-m", "robustft", "supervise", "--runs-dir", str(root)])
+
+
+def resume(run_id: str, root: Path) -> None:
+    """Puts a run that did not end back into the queue; it goes on from its last checkpoint."""
+    view = get_run(run_id, root)
+    if view.state not in RESUMABLE:
+        raise UserError(f"run {run_id} is {view.state}; only a stopped, failed or lost run can be resumed.")
+    store.check_root(root)
+    _enqueue(run_id, root)
+    ensure_supervisor(root)
+
+
+def cancel(run_id: str, root: Path) -> None:
+    """Asks for a run to stop; its last checkpoint is kept."""
+    view = get_run(run_id, root)
+    if view.state not in ACTIVE:
+        raise UserError(f"run {run_id} is {view.state}; only a queued or running run can be cancelled.")
+    if view.job_id is None:
+        raise UserError(f"run {run_id} was started from a terminal; stop it there with Ctrl-C.")
+    jobs.cancel(root, view.job_id)
+    ensure_supervisor(root)
+
+
+def delete(run_id: str, root: Path) -> None:
+    """Moves a run that is not active to the trash."""
+    view = get_run(run_id, root)
+    if view.state in ACTIVE:
+        raise UserError(f"run {run_id} is {view.state}; cancel it first.")
+    store.trash_run(run_id, root=root)
+
+
+def get_history(run_id: str, root: Path) -> list[StepRecord]:
+    """Returns a run's steps."""
+    return store.read_history(run_id, root=root)
+
+
+def get_log(run_id: str, root: Path) -> str:
+    """Returns the end of a run's log."""
+    return store.tail_log(run_id, root=root)
+
+
+def seconds_left(view: RunView, history: Sequence[StepRecord]) -> float | None:
+    """Returns the time that a run's training still takes, from its last steps; None before step 10 and outside training."""
+    if view.stage != "training" or view.state != "running" or len(history) < 10:
+        return None
+    return float(np.median([record.seconds for record in history[-30:]])) * (view.total - view.done)
+
+
+def get_wise(run_id: str, root: Path) -> list[dict[str, float]]:
+    """Returns the points of a finished run's WiSE-FT curve, from alpha 0 to 1; empty if there is none."""
+    rows = read_json(store.run_folder(run_id, root) / "wise.json")
+    return rows if isinstance(rows, list) else []
+
+
+def estimate(config: RunConfig, root: Path) -> dict[str, float]:
+    """Measures a few steps of a config in a process of its own; returns seconds and bytes.
+
+    Raises:
+        UserError: If the measurement fails; says why.
+    """
+    store.check_root(root)
+    path = root / "estimates" / f"{store.run_id_of(config)}.json"
+    known = read_json(path)
+    if isinstance(known, dict):
+        return known
+    argv = [sys.executable, "-m", "robustft", "estimate", "--config", "-", "--runs-dir", str(root)]
+    home = Path(__file__).resolve().parent.parent
+    result = subprocess.run(argv, input=config_json(config), capture_output=True, text=True, cwd=home, timeout=600, check=False)
+    try:
+        measured: dict[str, float] = json.loads(result.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        why = (result.stderr.strip().splitlines() or ["the measuring process died"])[-1].removeprefix("error: ")
+        raise UserError(f"the estimate failed: {why}") from None
+    write_json(path, measured)
+    return measured
+
+
+def queue_summary(root: Path) -> Mapping[str, int]:
+    """Returns how many jobs are running and queued."""
+    states = [job.state for job in jobs.list_jobs(root)]
+    return {"running": sum(s in ("running", "stopping") for s in states), "queued": states.count("queued")}
+
+
+def describe_error(error: BaseException) -> str:
+    """Returns one sentence for a page: a user error's own words, and never a traceback or a path for any other."""
+    if isinstance(error, (UserError, LookupError, ValueError)) and "/" not in str(error):
+        return str(error)
+    return f"Something went wrong inside robustft ({type(error).__name__}). The server's log has the details."
+
+
+def submit_maps(run_ids: Sequence[str], dataset: str, domain: str, root: Path) -> None:
+    """Puts the making of UMAPs into the queue: one job for all the runs, since UMAP is slow to start."""
+    folder = root / "maps" / f"job-{time.time_ns()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    argv = [sys.executable, "-m", "robustft", "neighbors", *run_ids, "--dataset", dataset, "--domain", domain]
+    argv += ["--runs-dir", str(root), "--marker", str(folder / "done")]
+    jobs.submit(root, f"maps-{dataset}-{domain}", argv, folder=folder)
+    ensure_supervisor(root)

@@ -1,0 +1,1 @@
+"""Regularizers, one file each: ``name(batch, *, reg_weight, ...) -> scalar``."""

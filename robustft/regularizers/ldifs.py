@@ -1,0 +1,74 @@
+"""LDIFS: stay near the starting activations at several depths."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..types import Batch, Range, UserError
+
+NEEDS = frozenset({"taps"})
+LAWS = frozenset({"nonnegative", "zero_at_start"})
+PROTECTS = "points: each image's activations"
+COST = "one forward pass of the frozen tower a step"
+EQUATION = (
+    r"\mathcal{L} = \mathrm{CE} + \lambda \, \mathrm{mean}_{n,l,t,c} \left( \frac{h_l^\theta}{\lVert h_l^\theta \rVert_t}"
+    r" - \frac{h_l^{\theta_0}}{\lVert h_l^{\theta_0} \rVert_t} \right)^2"
+)
+
+
+def ldifs(batch: Batch, *, reg_weight: Annotated[float, Range(0.0, 10_000.0)] = 10.0) -> Float[Tensor, ""]:
+    r"""Squared distance between current and starting activations at five depths.
+
+    Each activation is scaled to unit norm along its tokens, as the published code does, so the value is at most
+    ``reg_weight * 4 / T`` for T tokens: a strength does not carry over between patch sizes. Zero, with zero gradient,
+    at the start.
+
+    Args:
+        batch: Its ``taps`` and ``taps_0``.
+        reg_weight: Strength; 0 turns it off. 10 is the published default for 50 tokens.
+
+    Returns:
+        Scalar >= 0.
+
+    Source:
+        Mukhoti et al. 2024, TMLR, arXiv:2308.13320; ldifs_code loss/ldifs.py.
+        Differs: taps at 0, 1/4, 1/2, 3/4, 1 of any tower's depth (its stages, if convolutional), and the student's
+        taps come from the pass that the task loss uses.
+    """
+    return reg_weight * ldifs_distance(batch.taps, batch.taps_0)
+
+
+def ldifs_distance(taps: Sequence[Float[Tensor, "n t w"]], taps_0: Sequence[Float[Tensor, "n t w"]]) -> Float[Tensor, ""]:
+    """Returns the mean over images, taps, tokens and channels of the squared difference of token-normalised activations.
+
+    Args:
+        taps: Current activations.
+        taps_0: Activations of the starting tower on the same view; no gradient flows into them.
+
+    Returns:
+        Scalar in [0, 4 / T] for T tokens.
+
+    Raises:
+        UserError: If the two lists do not match in number or shape.
+
+    Example:
+        One channel over two tokens, turned by 90 degrees: ((1 - 0)^2 + (0 - 1)^2) / 2 = 1.
+
+        >>> ldifs_distance([torch.tensor([[[1.0], [0.0]]])], [torch.tensor([[[0.0], [1.0]]])])
+        tensor(1.)
+
+    Source:
+        ldifs_code loss/ldifs.py: dim 1, the token axis, is the one that is normalised.
+    """
+    if not taps or [t.shape for t in taps] != [t.shape for t in taps_0]:
+        raise UserError(f"taps of shapes {[tuple(t.shape) for t in taps]} and {[tuple(t.shape) for t in taps_0]} cannot be compared; tap the same tower.")
+    distances = [(_unit(h) - _unit(h_0.detach())).square().mean() for h, h_0 in zip(taps, taps_0, strict=True)]
+    return torch.stack(distances).mean()
+
+
+def _unit(h: Tensor) -> Tensor:
+    h = h.float()
+    return h / (h.square().sum(1, keepdim=True).clamp_min(1e-20).sqrt() + 1e-10)

@@ -1,0 +1,1 @@
+"""The bundled world of glyphs: fonts, nuisance and the tasks drawn with them."""
