@@ -25,6 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # Whoever read us has gone (`... | head`); keep the interpreter from flushing into the void at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         print(f"error: {error.strerror or error} ({error.filename or 'no file'}); check the folder, or choose another with --runs-dir.", file=sys.stderr)
         return 2
@@ -242,11 +246,13 @@ def estimate_run(options: argparse.Namespace) -> None:
 
 
 def pretrain_model(options: argparse.Namespace) -> None:
-    """Trains GlyphCLIP."""
+    """Trains GlyphCLIP and writes its model card."""
+    from .card import write_card
     from .pretrain import Recipe, pretrain
 
     recipe = Recipe() if options.steps is None else replace(Recipe(), steps=options.steps)
     pretrain(options.out, recipe, report=lambda line: print(line, flush=True))
+    print(write_card(options.out, root_of(options)).round(1).to_string(index=False))
 
 
 def bench(options: argparse.Namespace) -> None:

@@ -4,11 +4,9 @@ import copy
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from .encoder import Backbone, hash_weights
 from .evaluate import compare, downstream_scores, fit_probe, head_accuracy, summarize
-from .features import extract
 from .heads import Classifier, Head, zero_shot_head
 from .interpolate import interpolate
 from .sources import domains_of, get_dataset, get_encoded, get_features
@@ -63,7 +61,7 @@ def measure(backbone: Backbone, classifier: Classifier, config: RunConfig, root:
     for index, (name, domain) in enumerate(pairs):
         progress("measuring", index, len(pairs))
         before = get_encoded(backbone.encoder, backbone.preprocess, backbone.weights_hash, name, domain, root)
-        after = get_encoded(classifier.encoder, backbone.preprocess, key, name, domain, root)
+        after = get_encoded(classifier.encoder, backbone.preprocess, key, name, domain, root, with_val=name == config.dataset)
         scores += compare(before, after, head_of(backbone, name, domain, root), fit_probe(before))
         if name == config.dataset:
             downstream.append(after)
@@ -85,34 +83,37 @@ def wise_curve(
         progress: Called with stage, done and total.
     """
     theta_0, theta_1 = start.state_dict(), end.state_dict()
-    before = {(s.dataset, s.domain): s.value for s in scores if s.metric == "zs_accuracy_0"}
-    heads = {pair: head_of(backbone, *pair, root) for pair in tasks_of(config) if pair[0] != config.dataset}
-    between, points = copy.deepcopy(end), []
+    between, curve, points = copy.deepcopy(end), _Curve(backbone, config, scores, root), []
     for index, alpha in enumerate(ALPHAS):
         progress("interpolating", index, len(ALPHAS))
         between.load_state_dict(interpolate(theta_0, theta_1, alpha))
-        points.append(_wise_point(alpha, between, backbone, config, heads, before, root))
+        points.append(curve.point(alpha, between))
     return points
 
 
-def _wise_point(
-    alpha: float, model: Classifier, backbone: Backbone, config: RunConfig, heads: dict[tuple[str, str], Head], before: dict[tuple[str, str], float], root: Path
-) -> WisePoint:
-    """Measures one model; interior ones are not cached, for their features are looked at once."""
+class _Curve:
+    """What every point of a WiSE-FT curve is measured with: zero-shot heads and the accuracies before."""
 
-    def features(name: str, domain: str, split: str = "test") -> Any:
-        dataset = get_dataset(name, domain, split, root)
-        if alpha in (0.0, 1.0):
-            return get_features(model.encoder, backbone.preprocess, key, dataset, root)
-        return extract(model.encoder, backbone.preprocess, dataset)
+    def __init__(self, backbone: Backbone, config: RunConfig, scores: list[Score], root: Path):
+        self.backbone, self.config, self.root = backbone, config, root
+        self.before = {(s.dataset, s.domain): s.value for s in scores if s.metric == "zs_accuracy_0"}
+        self.heads = {pair: head_of(backbone, *pair, root) for pair in tasks_of(config) if pair[0] != config.dataset}
 
-    key = weights_key(model, backbone)
-    domains = domains_of(config.dataset)
-    accuracies = [head_accuracy(model.head, features(config.dataset, domain)) for domain in domains]
-    val = head_accuracy(model.head, features(config.dataset, domains[0], "val"))
-    changes = [Score(*pair, "delta_zs", head_accuracy(head, features(*pair)) - before[pair], 0) for pair, head in heads.items()]
-    change = summarize(changes, config.dataset).get("mean_delta_zs", 0.0)
-    return WisePoint(alpha, accuracies[0], sum(accuracies[1:]) / max(1, len(accuracies) - 1), val, change)
+    def point(self, alpha: float, model: Classifier) -> WisePoint:
+        """Measures one model."""
+        key = weights_key(model, self.backbone)
+
+        def accuracy(head: Head, name: str, domain: str, split: str = "test") -> float:
+            data = get_dataset(name, domain, split, self.root)
+            # Features of interior points are looked at once and would only fill the disk.
+            return head_accuracy(head, get_features(model.encoder, self.backbone.preprocess, key, data, self.root, keep=alpha in (0, 1)))
+
+        name, domains = self.config.dataset, domains_of(self.config.dataset)
+        by_domain = [accuracy(model.head, name, domain) for domain in domains]
+        changes = [Score(*pair, "delta_zs", accuracy(head, *pair) - self.before[pair], 0) for pair, head in self.heads.items()]
+        ood = sum(by_domain[1:]) / max(1, len(domains) - 1)
+        change = summarize(changes, name).get("mean_delta_zs", 0.0)
+        return WisePoint(alpha, by_domain[0], ood, accuracy(model.head, name, domains[0], "val"), change)
 
 
 def wise_rows(points: list[WisePoint]) -> list[dict[str, float]]:

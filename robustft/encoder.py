@@ -79,6 +79,8 @@ class Backbone:
         logit_scale: Multiplier of cosines in its zero-shot head.
         preprocess: RGB bytes of any size to the tower's input, as the checkpoint asks.
         weights_hash: Hash of the image tower's weights and of the preprocessing, for cache keys.
+        clip: The whole model, both towers.
+        config: Its open_clip config: ``model_cfg`` and ``preprocess_cfg``, as a ``local-dir`` holds it.
     """
 
     name: str
@@ -87,6 +89,8 @@ class Backbone:
     logit_scale: float
     preprocess: Callable[[UInt8[Tensor, "n 3 h w"]], Float[Tensor, "n 3 s s"]]
     weights_hash: str
+    clip: nn.Module
+    config: Mapping[str, Any]
 
 
 def load_clip(name: str, open_clip_name: str, pretrained: str | None = None) -> Backbone:
@@ -117,9 +121,10 @@ def load_clip(name: str, open_clip_name: str, pretrained: str | None = None) -> 
     def encode_text(prompts: Sequence[str]) -> Tensor:
         return F.normalize(model.encode_text(tokenizer(list(prompts))), dim=-1)
 
-    preprocess = Preprocess(open_clip.get_model_preprocess_cfg(model))
+    config = {"model_cfg": open_clip.get_model_config(open_clip_name), "preprocess_cfg": open_clip.get_model_preprocess_cfg(model)}
+    preprocess = Preprocess(config["preprocess_cfg"])
     digest = f"{hash_weights(model.visual.state_dict())}-{preprocess.key}"
-    return Backbone(name, Encoder(model.visual), encode_text, model.logit_scale.exp().item(), preprocess, digest)
+    return Backbone(name, Encoder(model.visual), encode_text, model.logit_scale.exp().item(), preprocess, digest, model, config)
 
 
 class Preprocess:

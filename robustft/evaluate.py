@@ -18,13 +18,13 @@ OVERLAP_NEIGHBORS = 10
 
 @dataclass(frozen=True)
 class Encoded:
-    """One domain of one task, as features of its three splits by one model."""
+    """One domain of one task, as features of its splits by one model; ``val`` is None where nothing is chosen on it."""
 
     dataset: str
     domain: str
     train: Features
-    val: Features
     test: Features
+    val: Features | None = None
 
 
 def head_accuracy(head: Head, features: Features) -> float:
@@ -37,6 +37,7 @@ def head_accuracy(head: Head, features: Features) -> float:
 def fit_probe(encoded: Encoded, strength: float | None = None) -> LinearProbe:
     """Fits a probe on the training features; its strength is chosen on validation unless given."""
     if strength is None:
+        assert encoded.val is not None
         return LinearProbe().fit(encoded.train.values, encoded.train.labels, encoded.val.values, encoded.val.labels)
     return LinearProbe(strength).fit(encoded.train.values, encoded.train.labels)
 
@@ -82,8 +83,9 @@ def downstream_scores(domains: Sequence[Encoded], head: Head) -> list[Score]:
         kind, n = ("id" if index == 0 else "ood"), len(encoded.test.labels)
         for metric, value in ((f"{kind}_accuracy", head_accuracy(head, encoded.test)), (f"lp_{kind}_accuracy", head_accuracy(probe, encoded.test))):
             scores.append(Score(encoded.dataset, encoded.domain, metric, value, n))
-    val = Score(domains[0].dataset, domains[0].domain, "val_accuracy", head_accuracy(head, domains[0].val), len(domains[0].val.labels))
-    return [*scores, val]
+    val = domains[0].val
+    assert val is not None
+    return [*scores, Score(domains[0].dataset, domains[0].domain, "val_accuracy", head_accuracy(head, val), len(val.labels))]
 
 
 def summarize(scores: Iterable[Score], downstream: str) -> dict[str, float]:

@@ -81,6 +81,14 @@ def make_maps(run_id: str, dataset: str, domain: str, root: Path) -> None:
     write_arrays(path, {"before": map_0, "after": umap_map(after, map_0)})
 
 
+def maps_stamp(run_id: str, dataset: str, domain: str, root: Path) -> float:
+    """Returns when the UMAPs of a run on one domain of one task were stored, 0 if they are not."""
+    try:
+        return _maps_file(run_id, dataset, domain, root).stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def _maps_file(run_id: str, dataset: str, domain: str, root: Path) -> Path:
     return store.run_folder(run_id, root) / "maps" / f"{dataset}-{domain}.safetensors"
 

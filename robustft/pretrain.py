@@ -14,13 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .datasets import digits, scripts
 from .seeds import generator_of, seed_of
-from .types import Dataset
 from .world.nuisance import perturb
 from .world.tasks import draw_concept, emoji_concepts
 
 EMOJI_TASKS = ("animals", "food", "travel", "activities", "objects", "symbols", "faces", "people")
-THIN_TASKS = ("digits", "scripts")
 PATTERNS = ("{name}", "{name}", "a picture of {name}", "a drawing of {name}", "{name}, {group}", "{group}: {name}")
 GROUP_PATTERNS = ("{}", "a {}", "a picture of {}", "a drawing of {}")
 MODEL_CONFIG = {
@@ -42,64 +41,79 @@ class Recipe:
     """How GlyphCLIP is trained; recorded in its model card.
 
     Attributes:
-        thin_share: Part of a batch that shows digits and scripts, kept small so that fine-tuning has something to learn.
+        script_share: Part of a batch that shows letters, kept small so that fine-tuning has something to learn.
+        digit_share: The same for digits.
         group_weight: Weight of the second contrast, of images against the captions of their groups.
         ramp: Part of the steps over which the nuisance grows from light to full; from full strength no tower leaves chance.
     """
 
-    steps: int = 9000
+    steps: int = 3500
     batch_size: int = 128
     lr: float = 2e-3
     weight_decay: float = 0.05
     warmup: int = 300
-    thin_share: float = 0.02
+    script_share: float = 0.08
+    digit_share: float = 0.015
     group_weight: float = 0.3
     ramp: float = 0.4
     seed: int = 0
 
 
 class World:
-    """The pre-training pool: a glyph table with a concept for each row, and every concept's names."""
+    """The pre-training pool: a glyph table with a concept for each row, and every concept's names.
+
+    Emoji are the bulk. Of the thinly covered tasks only training glyphs are shown: of scripts the training letters under
+    fresh nuisance, of digits the training images as they are.
+    """
 
     def __init__(self) -> None:
-        glyphs, concepts = [], []
         self.names: list[tuple[str, ...]] = []
         self.groups: list[str] = []
-        for task in EMOJI_TASKS:
-            for concept in emoji_concepts(import_module(f"robustft.datasets.{task}").GROUPS):
-                for domain in ("color", "line"):
-                    glyphs.append(draw_concept(concept, domain))
-                    concepts.append(len(self.names))
-                self.names.append(concept.aliases)
-                self.groups.append(concept.group)
-        self.glyphs, self.concepts = torch.from_numpy(np.stack(glyphs)), torch.tensor(concepts)
-        self.thin_images, self.thin_concepts = self._thin_pool()
+        self.glyphs, self.concepts = self._emoji()
+        self.letters, self.letter_concepts = self._letters()
+        self.digits, self.digit_concepts = self._digits()
         self.group_names = sorted(set(self.groups))
         self.group_of = torch.tensor([self.group_names.index(group) for group in self.groups])
 
-    def _thin_pool(self) -> tuple[Tensor, Tensor]:
-        """Returns training images of digits and scripts, which are shown as drawn, and their concepts."""
-        images, concepts = [], []
-        for task in THIN_TASKS:
-            module = import_module(f"robustft.datasets.{task}")
-            first = len(self.names)
-            self.names += [(name,) for name in module.NAMES]
-            self.groups += [{"digits": "handwritten digit", "scripts": "writing letter"}[task]] * len(module.NAMES)
-            for domain in module.DOMAINS:
-                split: Dataset = getattr(module, task)("train", domain=domain)
-                images.append(torch.as_tensor(split.images))
-                concepts.append(torch.as_tensor(split.labels) + first)
-        return torch.cat(images), torch.cat(concepts)
+    def _add(self, aliases: tuple[str, ...], group: str) -> int:
+        """Takes a concept in and returns its number."""
+        self.names.append(aliases)
+        self.groups.append(group)
+        return len(self.names) - 1
+
+    def _emoji(self) -> tuple[Tensor, Tensor]:
+        glyphs, concepts = [], []
+        for task in EMOJI_TASKS:
+            for concept in emoji_concepts(import_module(f"robustft.datasets.{task}").GROUPS):
+                number = self._add(concept.aliases, concept.group)
+                for domain in ("color", "line"):
+                    glyphs.append(draw_concept(concept, domain))
+                    concepts.append(number)
+        return torch.from_numpy(np.stack(glyphs)), torch.tensor(concepts)
+
+    def _letters(self) -> tuple[Tensor, Tensor]:
+        numbers = [self._add((name,), "writing letter") for name in scripts.NAMES]
+        pools = [scripts.letter_glyphs(name, "train", domain) for domain in scripts.DOMAINS for name in scripts.NAMES]
+        concepts = [torch.full((len(pool),), numbers[index % len(numbers)]) for index, pool in enumerate(pools)]
+        return torch.from_numpy(np.concatenate(pools)), torch.cat(concepts)
+
+    def _digits(self) -> tuple[Tensor, Tensor]:
+        first = [self._add((name,), "handwritten digit") for name in digits.NAMES][0]
+        parts = [digits.digits("train", domain=domain) for domain in digits.DOMAINS]
+        return torch.cat([torch.as_tensor(p.images) for p in parts]), torch.cat([torch.as_tensor(p.labels) for p in parts]) + first
 
     def sample(self, recipe: Recipe, step: int) -> tuple[Tensor, Tensor]:
         """Draws a batch of images and their concepts, seeded by the step."""
         generator = generator_of("pretrain", recipe.seed, step)
-        thin = int((torch.rand(recipe.batch_size, generator=generator) < recipe.thin_share).sum())
-        rows = torch.randint(len(self.glyphs), (recipe.batch_size - thin,), generator=generator)
-        thin_rows = torch.randint(len(self.thin_images), (thin,), generator=generator)
+        lot = torch.rand(recipe.batch_size, generator=generator)
+        n_digits, n_letters = int((lot < recipe.digit_share).sum()), int((lot > 1 - recipe.script_share).sum())
+        rows = torch.randint(len(self.glyphs), (recipe.batch_size - n_digits - n_letters,), generator=generator)
+        letters = torch.randint(len(self.letters), (n_letters,), generator=generator)
+        shown = torch.randint(len(self.digits), (n_digits,), generator=generator)
         strength = 0.15 + 0.85 * min(1.0, step / max(1, recipe.ramp * recipe.steps))
-        images = torch.cat([perturb(self.glyphs[rows], generator, strength), self.thin_images[thin_rows]])
-        return images, torch.cat([self.concepts[rows], self.thin_concepts[thin_rows]])
+        images = perturb(torch.cat([self.glyphs[rows], self.letters[letters]]), generator, strength)
+        concepts = torch.cat([self.concepts[rows], self.letter_concepts[letters], self.digit_concepts[shown]])
+        return torch.cat([images, self.digits[shown]]), concepts
 
     def captions(self, recipe: Recipe, step: int) -> tuple[list[str], list[str]]:
         """Draws one caption for every concept and one for every group, seeded by the step."""

@@ -85,6 +85,7 @@ def run(config: RunConfig, *, root: Path, report: Report = print) -> RunRecord:
         if (store.run_folder(run_id, root) / "done").exists():
             return store.read_run(run_id, root=root)
         store.begin_run(config, root)
+        store.clear_leftovers(run_id, root)
         tell = _Teller(run_id, root, report)
         with _stoppable(tell):
             try:

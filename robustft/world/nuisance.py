@@ -14,7 +14,7 @@ def perturb(glyphs: UInt8[Tensor, "n 4 s s"], generator: torch.Generator, streng
     Args:
         glyphs: RGBA pictures with a transparent ground.
         generator: Source of every draw: the same state gives the same samples.
-        strength: 0 gives the plain glyph on white; 1 is the strength of the bundled world.
+        strength: 0 gives the plain glyph on white; GlyphCLIP is trained up to 1, and above 1.5 people begin to fail.
 
     Returns:
         RGB samples of 64 x 64 pixels.

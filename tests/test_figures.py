@@ -1,0 +1,216 @@
+"""Figures by hand: what they hold, whom they mark, what they leave out."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from robustft.figures import compare, forgetting, neighborhoods, wise
+from robustft.types import Dataset, KnnGraph, RunConfig, RunRecord, Score, StepRecord
+
+
+@pytest.fixture
+def data() -> Dataset:
+    images = np.arange(4 * 3 * 2 * 2, dtype=np.uint8).reshape(4, 3, 2, 2)
+    return Dataset("food", "color", "test", images, np.array([0, 0, 1, 2]), ("apple", "<b>pie", "tea"), ("a {}.",), "f")
+
+
+@pytest.fixture
+def rows(data: Dataset) -> pd.DataFrame:
+    place = np.array([[0, 0], [1, 0], [0, 2], [3, 3]], dtype=np.float32)
+    return neighborhoods.map_rows(data, np.array([0.0, 0.5, 1.0, 1.0]), place, place * 2, ["apple"])
+
+
+def record(run_id: str, method: str = "ft", seed: int = 0, **changes: float) -> RunRecord:
+    """Makes a finished run with a zero-shot change on each held-out task."""
+    scores = [Score("food", "color", "id_accuracy", 0.9, 100), Score("food", "color", "delta_zs", 0.3, 100)]
+    for task, change in changes.items():
+        values = {"zs_accuracy_0": 0.5, "zs_accuracy": 0.5 + change, "delta_zs": change}
+        scores += [Score(task, "color", metric, value, 96) for metric, value in values.items()]
+    return RunRecord(run_id, RunConfig("m", "food", method, seed), True, tuple(scores))
+
+
+# --- neighbourhoods ---------------------------------------------------------------------------------------------------
+
+
+def test_rows_keep_the_order_of_the_samples(rows: pd.DataFrame) -> None:
+    assert rows["id"].tolist() == [0, 1, 2, 3]
+    assert rows["group"].tolist() == ["apple", "apple", neighborhoods.OTHER, neighborhoods.OTHER]
+    assert rows["percent"].tolist() == ["0 %", "50 %", "100 %", "100 %"]
+
+
+def test_pair_of_maps_links_two_grids_and_drops_no_point(rows: pd.DataFrame) -> None:
+    option = neighborhoods.pair_of_maps(rows, ["#000000"])
+    assert [title["text"] for title in option["title"]] == ["Before", "After"]
+    assert len(option["grid"]) == 2
+    assert [(s["xAxisIndex"], s["encode"]["x"], s["progressive"]) for s in option["series"]] == [(0, "x0", 0), (1, "x1", 0)]
+    assert option["brush"]["brushLink"] == [0, 1]
+    assert option["visualMap"]["categories"] == ["apple", neighborhoods.OTHER]
+    assert option["xAxis"][0]["min"] == option["xAxis"][1]["min"], "a move is only seen if both maps have one scale"
+
+
+def test_tooltip_is_a_constant_template(rows: pd.DataFrame) -> None:
+    assert "<b>pie" not in neighborhoods.pair_of_maps(rows, ["#000000"])["tooltip"]["formatter"]
+
+
+def test_neighbours_kept_are_always_coloured_from_0_to_1(rows: pd.DataFrame) -> None:
+    scale = neighborhoods.pair_of_maps(rows, ["#000000"], by_kept=True)["visualMap"]
+    assert (scale["dimension"], scale["min"], scale["max"]) == ("kept", 0, 1)
+
+
+def test_map_without_colours_has_no_key(data: Dataset, rows: pd.DataFrame) -> None:
+    place = rows[["x0", "y0"]].to_numpy()
+    option = neighborhoods.pair_of_maps(neighborhoods.map_rows(data, rows["kept"].to_numpy(), place, place, []), ["#000000"])
+    assert option["visualMap"]["categories"] == [neighborhoods.ALL]
+    assert option["visualMap"]["show"] is False
+
+
+def test_chosen_sample_is_ringed_with_lines_to_its_neighbours(rows: pd.DataFrame) -> None:
+    graphs = KnnGraph(np.array([[1, 2]] * 4), np.ones((4, 2), np.float32)), KnnGraph(np.array([[3, 1]] * 4), np.ones((4, 2), np.float32))
+    fates = neighborhoods.neighbor_fates(*graphs, 0)
+    assert fates[0]["fate"].tolist() == ["kept", "lost"]
+    assert fates[1]["fate"].tolist() == ["gained", "kept"]
+    solid, dashed, ring = neighborhoods.pair_of_maps(rows, ["#000000"], sample=0, fates=fates)["series"][2:5]
+    assert solid["data"] == [[0, 0], [1, 0], ["-", "-"]]
+    assert dashed["data"] == [[0, 0], [0, 2], ["-", "-"]]
+    assert ring["data"] == [[0, 0]]
+
+
+def test_newest_click_is_told_from_what_was_selected_before() -> None:
+    groups = [{"series_index": 0, "data_indices": [3]}, {"series_index": 1, "data_indices": [1]}]
+    assert neighborhoods.newly_picked(groups, [3]) == (1, [3, 1])
+    assert neighborhoods.newly_picked(groups, [3, 1]) == (None, [3, 1])
+    assert neighborhoods.newly_picked([{"series_index": 4, "data_indices": [0]}], []) == (None, [])
+
+
+def test_classes_that_kept_fewest_come_first(data: Dataset) -> None:
+    table = neighborhoods.class_table(data, np.array([1.0, 0.5, 0.25, 1.0]))
+    assert table["class"].tolist() == ["<b>pie", "apple", "tea"]
+    assert table["neighbours kept (%)"].tolist() == [25.0, 75.0, 100.0]
+    assert neighborhoods.default_highlight(data, np.ones(4)) == ["<b>pie", "apple", "tea"]
+
+
+def test_picture_has_colours_last(data: Dataset) -> None:
+    assert neighborhoods.picture(data, 1).shape == (2, 2, 3)
+    assert neighborhoods.picture(data, 0)[0, 0].tolist() == [0, 4, 8]
+
+
+def test_histogram_counts_every_sample_once() -> None:
+    assert neighborhoods.kept_histogram(np.array([0.0, 0.5, 0.5, 1.0]), 2).data[0].y.tolist() == [1, 2, 1]
+
+
+# --- WiSE-FT ----------------------------------------------------------------------------------------------------------
+
+CURVE = [(0.0, 0.3, 0.2, 0.30, 0.0), (0.5, 0.6, 0.4, 0.595, -0.01), (1.0, 0.7, 0.3, 0.60, -0.05)]
+
+
+@pytest.fixture
+def curve() -> pd.DataFrame:
+    return wise.wise_table([dict(zip(wise.TITLES, row, strict=True)) for row in CURVE])
+
+
+def test_rule_reads_validation_and_held_out_only(curve: pd.DataFrame) -> None:
+    assert wise.best_alpha(curve) == 0.5
+    assert wise.best_alpha(curve.assign(id_accuracy=0.0, ood_accuracy=0.0)) == 0.5
+    assert wise.best_alpha(curve.assign(mean_delta_zs=0.0)) == 1.0, "of equals, the most accurate"
+    assert wise.best_alpha(curve.assign(val_accuracy=[30.0, 58.9, 60.0])) == 1.0, "more than a point is too much"
+
+
+def test_curves_mark_the_chosen_alpha(curve: pd.DataFrame) -> None:
+    figure = wise.wise_curves(curve, 0.5, ["id_accuracy", "ood_accuracy", "mean_delta_zs"])
+    assert [trace.marker.size.index(15) for trace in figure.data] == [1, 1, 1]
+    assert figure.data[2].yaxis == "y2"
+    assert len(wise.wise_curves(curve, 0.5, ["id_accuracy"]).data) == 1
+
+
+def test_plane_names_both_ends_and_the_chosen_point(curve: pd.DataFrame) -> None:
+    trace = wise.wise_plane(curve, 0.5).data[0]
+    assert list(trace.text) == ["α = 0", "<b>α = 0.5</b>", "α = 1"]
+    assert trace.marker.symbol[1] == "star"
+
+
+# --- forgetting -------------------------------------------------------------------------------------------------------
+
+
+def test_downstream_task_is_not_held_out() -> None:
+    changes = forgetting.change_table([record("a", animals=-0.1)], "delta_zs")
+    assert changes["task"].tolist() == ["animals"]
+    assert changes["change"].iloc[0] == pytest.approx(-10)
+    assert forgetting.change_table([record("a", animals=-0.1)], "delta_zs", by_domain=True)["task"].tolist() == ["animals · color"]
+
+
+def test_noise_of_a_change_by_hand() -> None:
+    """Both accuracies near one half of 96 images: 1.96 * sqrt(2 * 0.25 / 100)."""
+    noise = forgetting.change_table([record("a", animals=0.0)], "delta_zs")["noise"].iloc[0]
+    assert noise == pytest.approx(100 * 1.96 * np.sqrt(2 * 0.25 / 100))
+
+
+def test_domains_are_averaged_and_their_noise_shrinks() -> None:
+    one = record("a", animals=0.0)
+    two = RunRecord("a", one.config, True, (*one.scores, *(Score(s.dataset, "line", s.metric, s.value, s.n) for s in one.scores if s.dataset == "animals")))
+    noises = [forgetting.change_table([run], "delta_zs")["noise"].iloc[0] for run in (one, two)]
+    assert noises[1] == pytest.approx(noises[0] / np.sqrt(2))
+
+
+def test_noise_never_vanishes() -> None:
+    assert forgetting.noise(1.0, 50) > 0.02
+
+
+def test_costs_name_the_worst_task() -> None:
+    changes = forgetting.change_table([record("a", animals=-0.1, digits=-0.3), record("b", "fda", animals=0.1)], "delta_zs")
+    costs = forgetting.cost_table(changes, {"a": "ft", "b": "fda"})
+    assert costs["run"].tolist() == ["fda", "ft"]
+    assert costs.loc[1, "worst on"] == "digits"
+    assert costs.loc[1, "mean (points)"] == pytest.approx(-20)
+
+
+def test_charts_of_change_say_what_was_not_measured() -> None:
+    changes = forgetting.change_table([record("a", animals=-0.1, digits=-0.3), record("b", "fda", animals=0.1)], "delta_zs")
+    heat = forgetting.change_heat(changes, {"a": "ft", "b": "fda"}).data[0]
+    assert heat.text[1] == ["-30.0", "–"]
+    assert (heat.zmin, heat.zmax) == (-forgetting.LIMIT, forgetting.LIMIT)
+    bars = forgetting.change_bars(changes, {"a": "ft", "b": "fda"}).data
+    assert [bar.name for bar in bars] == ["ft", "fda"]
+    assert len({bar.marker.pattern.shape for bar in bars}) == 2, "not by colour alone"
+
+
+def test_runs_are_named_by_what_tells_them_apart() -> None:
+    configs = {"x-1111": RunConfig("m", "food", "ft"), "x-2222": RunConfig("m", "food", "ft", options={"lr": 1}), "y-3333": RunConfig("m", "food", "fda", 1)}
+    assert forgetting.run_names(configs) == {"x-1111": "ft #1111", "x-2222": "ft #2222", "y-3333": "fda"}
+
+
+# --- compare ----------------------------------------------------------------------------------------------------------
+
+
+def test_only_seeds_are_averaged() -> None:
+    configs = {"a": RunConfig("m", "food", "ft", 0), "b": RunConfig("m", "food", "ft", 1), "c": RunConfig("m", "food", "ft", 0, options={"lr": 1})}
+    table = pd.DataFrame({"method": "ft", "task": "food", "seed": [0, 1, 0], "ID": [80.0, 90.0, 50.0], "run": ["a", "b", "c"]})
+    means = compare.over_seeds(table, configs, {"a": "ft s0", "b": "ft s1", "c": "ft s0 #c"})
+    assert means[["method", "seeds", "ID"]].to_numpy().tolist() == [["ft", 2, 85.0], ["ft s0 #c", 1, 50.0]]
+    assert means["sd of ID"].iloc[0] == pytest.approx(np.sqrt(50))
+    assert "sd of ID" not in compare.over_seeds(table[:1], configs, {"a": "ft s0"})
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_csv_cell_is_never_a_formula(start: str) -> None:
+    text = compare.csv_text(pd.DataFrame({"method": [f"{start}cmd"], "Delta": [-1.0]}))
+    assert f"'{start}cmd" in text
+    assert text.rstrip("\n").endswith(",-1.0")
+
+
+def test_pareto_front_ignores_what_is_missing_and_keeps_equals() -> None:
+    assert compare.pareto_front([1, 2, float("nan")], [2, 1, 9]) == [0, 1]
+    assert compare.pareto_front([1, 1], [1, 1]) == [0, 1]
+    assert compare.pareto_front([], []) == []
+
+
+def test_trade_off_names_points_and_marks_the_front() -> None:
+    table = pd.DataFrame({"method": ["ft", "fda", "bad"], "ID": [90.0, 80.0, 70.0], "OOD": [50.0, 60.0, 40.0]})
+    points = compare.trade_off(table, "ID", "OOD", ("ID (%)", "OOD (%)")).data[1]
+    assert dict(zip(points.text, points.marker.symbol, strict=True)) == {"bad": "circle-open", "fda": "diamond", "ft": "diamond"}
+
+
+def test_loss_curves_differ_in_more_than_colour() -> None:
+    steps = [StepRecord(1, 2.0, 1.5, 0.5, 1e-3, 1.0, 0.1)]
+    figure = compare.loss_curves({"ft": steps, "fda": steps}, "reg_loss")
+    assert [trace.line.dash for trace in figure.data] == ["solid", "dash"]
+    assert list(figure.data[0].y) == [0.5]

@@ -1,0 +1,259 @@
+"""The pages that explore runs: on an empty cache, on a filled one, on a damaged one, and under every control."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from robustft import store
+from robustft.files import write_arrays, write_json
+from robustft.sources import get_dataset
+from robustft.types import RunConfig, Score, StepRecord
+
+ROOT = Path(__file__).parent.parent
+NAMES = ("3_Neighborhoods", "4_WiSE-FT", "5_Forgetting", "6_Compare")
+HELD_OUT = ("animals", "digits")
+
+
+def open_page(name: str) -> AppTest:
+    return AppTest.from_file(str(ROOT / "pages" / f"{name}.py"), default_timeout=60)
+
+
+def choose_run(at: AppTest, run_id: str) -> AppTest:
+    """Opens a page and chooses a run, which the list names by the end of its id."""
+    box = at.run().selectbox(key="run")
+    return box.select_index(next(i for i, label in enumerate(box.options) if label.endswith(run_id[-8:]))).run()
+
+
+def words(at: AppTest) -> str:
+    """Returns all that a page says in prose."""
+    return "\n".join(element.value for kind in (at.markdown, at.caption, at.info, at.warning, at.error) for element in kind)
+
+
+def faults(at: AppTest) -> list[str]:
+    """Returns what a page shows of things gone wrong."""
+    return [element.value for element in (*at.exception, *at.error)] + [text for text in words(at).splitlines() if "Traceback" in text]
+
+
+def finish(root: Path, method: str, *, seed: int = 0, change: float = -0.1, options: dict | None = None) -> str:
+    """Stores a finished run with made-up scores, history and WiSE-FT curve."""
+    config = RunConfig("glyphclip", "food", method, seed, options=options or {"lr": 1e-3, "steps": 2}, held_out=HELD_OUT)
+    scores = [
+        Score("food", "color", "id_accuracy", 0.9, 384),
+        Score("food", "line", "ood_accuracy", 0.6 + seed / 100, 384),
+        Score("food", "color", "lp_id_accuracy", 0.8, 384),
+        Score("food", "color", "val_accuracy", 0.9, 240),
+        Score("food", "color", "drift_l2", 0.1, 384),
+    ]
+    for task, domain, n in (("animals", "color", 384), ("animals", "line", 384), ("digits", "mnist", 200)):
+        for kind in ("zs", "lp"):
+            made = {f"{kind}_accuracy_0": 0.6, f"{kind}_accuracy": 0.6 + change, f"delta_{kind}": change}
+            scores += [Score(task, domain, metric, value, n) for metric, value in made.items()]
+        scores += [Score(task, domain, "drift_l2", 0.2, n), Score(task, domain, "drift_neighbors_lost", 0.4, n)]
+    run_id = store.begin_run(config, root)
+    store.append_history(run_id, [StepRecord(step, 2.0 / step, 1.5 / step, 0.5 / step, 1e-3, 1.0, 0.1) for step in (1, 2)], root)
+    points = [(0.0, 0.3, 0.2, 0.3, 0.0), (0.5, 0.85, 0.65, 0.895, change / 10), (1.0, 0.9, 0.6, 0.9, change)]
+    keys = ("alpha", "id_accuracy", "ood_accuracy", "val_accuracy", "mean_delta_zs")
+    write_json(store.run_folder(run_id, root) / "wise.json", [dict(zip(keys, point, strict=True)) for point in points])
+    return store.finish_run(config, scores, root=root).run_id
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ROBUSTFT_CACHE", str(tmp_path))
+    st.cache_data.clear()  # made-up runs have the same names in every test
+    return tmp_path
+
+
+@pytest.fixture
+def finished(root: Path) -> list[str]:
+    return [finish(root, "ft"), finish(root, "fda", change=-0.02, options={"lr": 1e-3, "steps": 2, "bias": None}), finish(root, "zero_shot", change=0.0)]
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with the pictures, drawn once."""
+    base = tmp_path_factory.mktemp("drawn")
+    get_dataset("food", "color", "test", base)
+    return base
+
+
+def add_features(root: Path, drawn: Path, run_id: str, shift: float = 0.5) -> int:
+    """Stores small random features of food before and after; returns how many samples there are."""
+    (root / "datasets").mkdir(exist_ok=True)
+    for path in (drawn / "datasets").iterdir():
+        (root / "datasets" / path.name).write_bytes(path.read_bytes())
+    data = get_dataset("food", "color", "test", root)
+    rng = np.random.default_rng(0)
+    before = rng.normal(size=(len(data), 8)).astype(np.float32)
+    after = before + shift * rng.normal(size=before.shape).astype(np.float32)
+    for key, values in (("before", before), ("after", after)):
+        write_arrays(store.cached_file("features", repr((f"{run_id}-{key}", data.fingerprint)), root), {"values": values, "labels": np.asarray(data.labels)})
+    write_json(store.run_folder(run_id, root) / "encoders.json", {key: f"{run_id}-{key}" for key in ("before", "after")})
+    return len(data)
+
+
+# --- every page -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_empty_cache_says_what_to_do(name: str, root: Path) -> None:
+    at = open_page(name).run()
+    assert not faults(at)
+    assert "Run the demo study" in words(at)
+
+
+@pytest.mark.parametrize("name", NAMES[1:])
+def test_filled_cache_opens(name: str, finished: list[str]) -> None:
+    at = open_page(name).run()
+    assert not faults(at)
+    assert at.get("plotly_chart")
+    assert any("How to read it" in caption.value for caption in at.caption)
+    assert any(expander.label == "Show as table" for expander in at.expander)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_unfinished_run_is_not_shown(name: str, root: Path) -> None:
+    store.begin_run(RunConfig("glyphclip", "food", "ft"), root)
+    at = open_page(name).run()
+    assert not faults(at)
+    assert "Run the demo study" in words(at)
+
+
+# --- neighbourhoods ---------------------------------------------------------------------------------------------------
+
+
+def test_neighborhoods_show_maps_sample_and_classes(root: Path, drawn: Path, finished: list[str]) -> None:
+    add_features(root, drawn, finished[0])
+    at = choose_run(open_page(NAMES[0]), finished[0])
+    assert not faults(at)
+    assert len(at.get("echarts_chart")) == 1
+    assert "Distances between clusters mean nothing" in words(at)
+    assert "No sample chosen" in words(at)
+    assert len(at.multiselect[0].value) == 8
+
+    at.number_input(key="sample").set_value(5).run()
+    assert not faults(at)
+    said = words(at)
+    assert "sample 5" in said
+    assert "kept" in said and "lost" in said and "gained" in said
+    assert len(at.get("image")) == 1 + 2 * 10
+
+    for colour in ("neighbours kept", "nothing", "class"):
+        at.segmented_control(key="neighborhoods.colour").set_value(colour).run()
+        assert not faults(at)
+    at.multiselect[0].set_value([]).run()
+    assert not faults(at)
+    at.slider(key="k").set_value(25).run()
+    assert not faults(at)
+    assert "the nearest 10 of 25" in words(at)
+
+
+def test_neighborhoods_tell_of_a_run_that_moves_nothing(root: Path, drawn: Path, finished: list[str]) -> None:
+    add_features(root, drawn, finished[2], shift=0.0)
+    at = choose_run(open_page(NAMES[0]), finished[2])
+    assert not faults(at)
+    assert "every neighbour is kept" in words(at)
+
+
+def test_neighborhoods_without_features_say_so(root: Path, finished: list[str]) -> None:
+    at = open_page(NAMES[0]).run()
+    assert not at.exception
+    assert "no features yet" in at.error[0].value
+    assert str(root) not in at.error[0].value
+
+
+def test_neighborhoods_survive_a_url_with_nonsense(root: Path, drawn: Path, finished: list[str]) -> None:
+    add_features(root, drawn, finished[0])
+    at = open_page(NAMES[0])
+    for key, value in {"run": "no run", "task": "nope", "domain": "<b>", "k": "7777", "sample": "999999"}.items():
+        at.query_params[key] = value
+    choose_run(at, finished[0])
+    assert not faults(at)
+    assert "No sample chosen" in words(at)
+
+
+def test_umap_is_queued_once(root: Path, drawn: Path, finished: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr("robustft.pipeline.submit_maps", lambda *given: calls.append(given))
+    add_features(root, drawn, finished[0])
+    at = choose_run(open_page(NAMES[0]), finished[0])
+    at.button(key="neighborhoods.umap").click().run()
+    assert calls == [([finished[0]], "food", "color", root)]
+    assert "being made in the background" in words(at)
+    assert not [button for button in at.button if button.key == "neighborhoods.umap"]
+
+
+# --- WiSE-FT ----------------------------------------------------------------------------------------------------------
+
+
+def test_wise_starts_at_the_rule_and_follows_the_slider(root: Path) -> None:
+    run_id = finish(root, "ft")
+    at = open_page(NAMES[1]).run()
+    assert at.select_slider(key="alpha").value == 0.5
+    assert [metric.value for metric in at.metric] == ["85.0 %", "65.0 %", "-1.0 points"]
+    assert at.metric[0].delta == "-5.0 points against alpha 1"
+    assert "--alpha 0.5" in at.code[0].value and run_id in at.code[0].value
+    at.select_slider(key="alpha").set_value(1.0).run()
+    assert at.metric[0].value == "90.0 %"
+    at.button(key="wise.best").click().run()
+    assert at.select_slider(key="alpha").value == 0.5
+    assert "with its zero-shot head" in words(at)
+
+
+def test_wise_tells_what_the_start_of_lp_ft_is(root: Path) -> None:
+    finish(root, "lp_ft", options={"head_start": "linear_probe"})
+    assert "a linear probe as its head" in words(open_page(NAMES[1]).run())
+
+
+def test_wise_without_a_curve_says_so(root: Path) -> None:
+    (store.run_folder(finish(root, "ft"), root) / "wise.json").write_text("torn {")
+    at = open_page(NAMES[1]).run()
+    assert not faults(at)
+    assert "no WiSE-FT curve" in words(at)
+
+
+# --- forgetting -------------------------------------------------------------------------------------------------------
+
+
+def test_forgetting_follows_its_controls(finished: list[str]) -> None:
+    at = open_page(NAMES[2]).run()
+    assert "sampling noise of the test set, one seed" in words(at)
+    assert "no ranking" in words(at)
+    at.segmented_control(key="forgetting.metric").set_value("delta_lp").run()
+    at.toggle(key="forgetting.by_domain").set_value(True).run()
+    assert not faults(at)
+    assert at.dataframe[1].value["tasks and domains"].tolist() == [3, 3, 3]
+    at.multiselect[0].set_value([]).run()
+    assert not faults(at)
+    assert "No run chosen" in words(at)
+
+
+# --- compare ----------------------------------------------------------------------------------------------------------
+
+
+def test_compare_shows_methods_in_percent_and_differing_options(finished: list[str]) -> None:
+    at = open_page(NAMES[3]).run()
+    table = at.dataframe[0].value
+    assert table["method"].tolist() == ["zero_shot", "ft", "fda"]
+    assert table["ID"].tolist() == pytest.approx([90.0] * 3)
+    assert table["mean Delta_ZS"].tolist() == pytest.approx([0.0, -10.0, -2.0])
+    assert "1 seed: no ranking" in words(at)
+    settings = at.dataframe[-1].value
+    assert settings["setting"].tolist() == ["method", "bias"]
+    at.multiselect[0].set_value([]).run()
+    assert not faults(at)
+    assert "No run chosen" in words(at)
+
+
+def test_compare_averages_seeds(root: Path) -> None:
+    for seed in (0, 1):
+        finish(root, "ft", seed=seed)
+    at = open_page(NAMES[3]).run()
+    assert not faults(at)
+    table = at.dataframe[0].value
+    assert table[["method", "seeds"]].to_numpy().tolist() == [["ft", 2]]
+    assert table["OOD"].iloc[0] == pytest.approx(60.5)
+    assert "no ranking" not in words(at)
