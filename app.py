@@ -5,14 +5,6 @@ import streamlit as st
 
 from robustft import pipeline, study, ui
 
-PAGES = (
-    ("pages/1_Launch.py", "Launch", "What shall I run?", ":material/rocket_launch:"),
-    ("pages/2_Runs.py", "Runs", "What is running, and what happened?", ":material/monitoring:"),
-    ("pages/3_Neighborhoods.py", "Neighborhoods", "What moved in feature space?", ":material/hub:"),
-    ("pages/4_WiSE-FT.py", "WiSE-FT", "How far from zero-shot shall I go?", ":material/tune:"),
-    ("pages/5_Forgetting.py", "Forgetting", "What did it cost elsewhere, and does OTDD foretell it?", ":material/trending_down:"),
-    ("pages/6_Compare.py", "Compare", "Which regularizer wins?", ":material/leaderboard:"),
-)
 DEMO = study.STUDIES["demo"]
 
 root = ui.frame("robustft", "Fine-tune a vision foundation model without losing what it knew, and see what happened to its features.")
@@ -156,8 +148,8 @@ with ui.errors_as_boxes():
     ui.live(draw_live, is_active=any(view.state in pipeline.ACTIVE for view in pipeline.get_runs(root)))
 
 st.subheader("Pages")
-for begin in range(0, len(PAGES), 3):
-    for column, (page, title, question, icon) in zip(st.columns(3), PAGES[begin : begin + 3], strict=False):
+for begin in range(0, len(ui.PAGES[1:]), 3):
+    for column, (page, title, question, icon) in zip(st.columns(3), ui.PAGES[1:][begin : begin + 3], strict=False):
         with column.container(border=True, height="stretch"):
             ui.link(page, f"**{title}**", icon=icon)
             st.caption(question)

@@ -84,9 +84,7 @@ def pick(views: list[RunView]) -> RunView:
     """The choice of a run, kept in the URL; first the active one, else the newest."""
     by_id = {view.run_id: view for view in views}
     first = next((view for view in reversed(views) if view.state in ("running", "stopping")), next((v for v in views if v.state == "queued"), views[0]))
-    chosen = st.selectbox(
-        "Run", list(by_id), index=list(by_id).index(first.run_id), format_func=lambda run_id: ui.label_of(by_id[run_id]), key="run", bind="query-params"
-    )
+    chosen = st.selectbox("Run", list(by_id), index=list(by_id).index(first.run_id), key="run", bind="query-params")
     return by_id.get(chosen, first)
 
 

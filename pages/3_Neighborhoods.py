@@ -48,6 +48,8 @@ def wait_for_maps(since: float) -> None:
     )
     if maps_stamp(view.run_id, task, domain, root) > since:
         st.rerun()
+    if pipeline.maps_state(task, domain, root) in ("failed", "lost", "cancelled"):
+        st.error("The making of UMAPs ended without a result. Press the button again, or stay with the PCA maps.", icon=":material/error:")
 
 
 root = ui.frame("Neighborhoods", "What moved in feature space?")

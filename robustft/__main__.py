@@ -136,7 +136,7 @@ def read_config_argument(where: str) -> RunConfig:
         return read_config(Path(where))
     try:
         raw = json.loads(sys.stdin.read(100_000))
-    except ValueError:
+    except (ValueError, RecursionError):
         raw = None
     if not isinstance(raw, dict):
         raise UserError("standard input is not a run's config; give the JSON that Launch or a run wrote.")
@@ -149,6 +149,8 @@ def train(options: argparse.Namespace) -> int:
     from .run import STOPPED, Stopped, run
 
     if options.config:
+        if options.set or options.dataset or options.method or options.held_out is not None:
+            raise UserError("--config holds all that determines a run; leave out --dataset, --method, --set and --held-out, or change the file.")
         config = read_config_argument(options.config)
     else:
         if not options.dataset or not options.method:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .encoder import Backbone, hash_weights
-from .evaluate import compare, downstream_scores, fit_probe, head_accuracy, summarize
+from .evaluate import compare, downstream_scores, head_accuracy, summarize
 from .heads import Classifier, Head, zero_shot_head
 from .interpolate import interpolate
 from .sources import domains_of, get_dataset, get_encoded, get_features
@@ -62,7 +62,7 @@ def measure(backbone: Backbone, classifier: Classifier, config: RunConfig, root:
         progress("measuring", index, len(pairs))
         before = get_encoded(backbone.encoder, backbone.preprocess, backbone.weights_hash, name, domain, root)
         after = get_encoded(classifier.encoder, backbone.preprocess, key, name, domain, root, with_val=name == config.dataset)
-        scores += compare(before, after, head_of(backbone, name, domain, root), fit_probe(before))
+        scores += compare(before, after, head_of(backbone, name, domain, root))
         if name == config.dataset:
             downstream.append(after)
     return [*downstream_scores(downstream, classifier.head), *scores]

@@ -10,7 +10,7 @@ from typing import Any
 from .devices import check_device
 from .methods import find_method, resolve_options
 from .registry import Param, discover, find, parse_value
-from .types import RunConfig, UserError
+from .types import RunConfig, UserError, quoted
 
 SEED = Param("seed", int, 0, 0, 2**31 - 1)
 CONFIG_BYTES = 100_000
@@ -43,16 +43,17 @@ def make_config(
     """
     for what, value in (("model", model), ("dataset", dataset), ("method", method), ("device", device)):
         if not isinstance(value, str):
-            raise UserError(f"{what} = {value!r} is not allowed; give a name.")
+            raise UserError(f"{what} = {quoted(value)} is not allowed; give a name.")
     find("backbones", model)
     find("datasets", dataset)
     find_method(method)
     check_device(device)
-    others = tuple(name for name in discover("datasets") if name != dataset) if held_out is None else tuple(dict.fromkeys(held_out))
-    for name in others:
+    for name in held_out or ():
         find("datasets", name)
         if name == dataset:
             raise UserError(f"held-out task {name!r} is the downstream task itself; leave it out of the held-out tasks.")
+    # In the registry's order, so that the same tasks named in another order are the same run.
+    others = tuple(name for name in discover("datasets") if name != dataset and (held_out is None or name in held_out))
     return RunConfig(model, dataset, method, parse_value(SEED, seed), device, resolve_options(method, options or {}), others)
 
 
@@ -86,14 +87,14 @@ def config_of(raw: Mapping[str, Any]) -> RunConfig:
     known = {f.name for f in fields(RunConfig)}
     unknown, missing = sorted(map(str, raw.keys() - known)), [key for key in ("model", "dataset", "method") if key not in raw]
     if unknown:
-        raise UserError(f"the config has an unknown key {unknown[0]!r}; known ones are {', '.join(sorted(known))}.")
+        raise UserError(f"the config has an unknown key {quoted(unknown[0])}; known ones are {', '.join(sorted(known))}.")
     if missing:
         raise UserError(f"the config lacks {missing[0]!r}; give model, dataset and method.")
     options, held_out = raw.get("options", {}), raw.get("held_out")
     if not isinstance(options, dict):
-        raise UserError(f"options = {options!r} is not allowed; give an object of names and values.")
+        raise UserError(f"options = {quoted(options)} is not allowed; give an object of names and values.")
     if held_out is not None and not (isinstance(held_out, (list, tuple)) and all(isinstance(name, str) for name in held_out)):
-        raise UserError(f"held_out = {held_out!r} is not allowed; give a list of task names.")
+        raise UserError(f"held_out = {quoted(held_out)} is not allowed; give a list of task names.")
     named = (raw["model"], raw["dataset"], raw["method"])
     return make_config(*named, seed=raw.get("seed", 0), device=raw.get("device", "auto"), options=options, held_out=held_out)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import psutil
 import torch
 
-from .types import UserError
+from .types import UserError, quoted
 
 
 @dataclass(frozen=True)
@@ -49,4 +49,4 @@ def check_device(name: str) -> None:
     """Raises `UserError` unless the word names a device, present or not."""
     kind, _, index = name.partition(":")
     if not (name in ("auto", "cpu", "cuda") or (kind == "cuda" and index.isdecimal() and len(index) < 4)):
-        raise UserError(f"device {name!r} is unknown; give auto, cpu, cuda or cuda:0 and so on.")
+        raise UserError(f"device {quoted(name)} is unknown; give auto, cpu, cuda or cuda:0 and so on.")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from .types import UserError
@@ -28,7 +29,7 @@ class Encoder(nn.Module):
         """Returns raw features: the tower's embedding before normalisation."""
         return self.visual(images)
 
-    def with_taps(self, images: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n d"], tuple[Float[Tensor, "n t w"], ...]]:
+    def with_taps(self, images: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n d"], tuple[Float[Tensor, "n _ _"], ...]]:
         """Returns features and five activations, each as tokens by channels."""
         caught: list[Tensor] = []
         hooks = [module.register_forward_hook(lambda _m, _i, out: caught.append(out)) for module in tap_modules(self.visual)]
@@ -110,7 +111,7 @@ def load_clip(name: str, open_clip_name: str, pretrained: str | None = None) -> 
     logging.getLogger().setLevel(logging.ERROR)  # the factory logs a line for every file it reads
     try:
         model = open_clip.create_model(open_clip_name, pretrained=pretrained, require_pretrained=True, pretrained_text=False)
-    except (RuntimeError, FileNotFoundError, OSError) as error:
+    except (RuntimeError, OSError, SafetensorError) as error:
         raise UserError(f"the weights of model {name!r} could not be loaded ({type(error).__name__}); reinstall robustft or choose another model.") from error
     finally:
         logging.getLogger().setLevel(level)
@@ -124,7 +125,7 @@ def load_clip(name: str, open_clip_name: str, pretrained: str | None = None) -> 
     config = {"model_cfg": open_clip.get_model_config(open_clip_name), "preprocess_cfg": open_clip.get_model_preprocess_cfg(model)}
     preprocess = Preprocess(config["preprocess_cfg"])
     digest = f"{hash_weights(model.visual.state_dict())}-{preprocess.key}"
-    return Backbone(name, Encoder(model.visual), encode_text, model.logit_scale.exp().item(), preprocess, digest, model, config)
+    return Backbone(name, Encoder(model.visual).eval(), encode_text, model.logit_scale.exp().item(), preprocess, digest, model, config)
 
 
 class Preprocess:
@@ -143,9 +144,9 @@ class Preprocess:
         height, width = x.shape[-2:]
         if (height, width) != (self.size, self.size):
             scale = self.size / min(height, width)
-            target = (max(self.size, round(height * scale)), max(self.size, round(width * scale)))
+            target = (max(self.size, int(height * scale)), max(self.size, int(width * scale)))
             x = F.interpolate(x, size=target, mode=self.mode, antialias=True).clamp(0, 1)
-            top, left = (target[0] - self.size) // 2, (target[1] - self.size) // 2
+            top, left = round((target[0] - self.size) / 2), round((target[1] - self.size) / 2)
             x = x[..., top : top + self.size, left : left + self.size]
         return (x - self.mean.to(x.device)) / self.std.to(x.device)
 

@@ -4,7 +4,7 @@ import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +15,29 @@ from safetensors.numpy import load_file, save_file
 from .types import UserError
 
 
-def disk_error(error: OSError, what: str) -> UserError:
-    """Turns an operating-system error into a sentence that says what to do."""
-    reason = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or type(error).__name__).lower()
+def disk_error(error: OSError | SafetensorError, what: str) -> UserError:
+    """Turns an operating-system error, or safetensors' word for one, into a sentence that says what to do."""
+    number, words = getattr(error, "errno", None), getattr(error, "strerror", None)
+    is_full = number == errno.ENOSPC or "No space left" in str(error)
+    reason = "the disk is full" if is_full else (words or "the disk refuses").lower()
     return UserError(f"{what} cannot be written ({reason}); choose another folder with --runs-dir or $ROBUSTFT_CACHE, or free the disk.")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a file beside the final one to write, and moves it into place only if nothing went wrong."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise disk_error(error, f"the file {path.name!r}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -3,11 +3,12 @@
 import faiss
 import numpy as np
 from jaxtyping import Float
+from torch import Tensor
 
 from .types import KnnGraph, UserError
 
 
-def knn_graph(features: Float[np.ndarray, "n d"], n_neighbors: int) -> KnnGraph:
+def knn_graph(features: Float[np.ndarray, "n d"] | Float[Tensor, "n d"], n_neighbors: int) -> KnnGraph:
     """Finds each sample's nearest others by cosine, exactly.
 
     Args:

@@ -6,7 +6,7 @@ from typing import Any
 
 from .registry import Entry, Param, find, parse_value, read_params
 from .train import TrainConfig
-from .types import UserError
+from .types import UserError, quoted
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def find_method(name: str) -> Method:
         UserError: If there is none of that name; lists those there are.
     """
     if name not in METHODS:
-        raise UserError(f"there is no method {name!r}; choose one of {', '.join(METHODS)}.")
+        raise UserError(f"there is no method {quoted(name)}; choose one of {', '.join(METHODS)}.")
     return METHODS[name]
 
 
@@ -131,7 +131,7 @@ def resolve_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     unknown = [key for key in given if key not in params]
     if unknown:
         allowed = f"choose among {', '.join(params)}" if params else "it has none"
-        raise UserError(f"method {name!r} has no option {unknown[0]!r}; {allowed}.")
+        raise UserError(f"method {name!r} has no option {quoted(unknown[0])}; {allowed}.")
     return {key: parse_value(p, given.get(key, p.default)) for key, p in params.items()}
 
 

@@ -60,19 +60,27 @@ class RunView:
         return summarize(self.record.scores, self.config.dataset)
 
 
+def _jobs(root: Path) -> list[jobs.Job]:
+    """Returns the queue's book; damage to it is something that a person can mend."""
+    try:
+        return jobs.list_jobs(root)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
 # --- runs and their state ---------------------------------------------------------------------------------------------
 
 
 def get_runs(root: Path) -> list[RunView]:
     """Returns every run with its true state, newest first."""
-    latest = {job.run_id: job for job in jobs.list_jobs(root)}
+    latest = {job.run_id: job for job in _jobs(root)}
     return [_view(record, latest.get(record.run_id), root) for record in store.list_runs(root=root)]
 
 
 def get_run(run_id: str, root: Path) -> RunView:
     """Returns one run with its true state; raises `store.RunNotFound` if there is none."""
     record = store.read_run(run_id, root=root)
-    latest = {job.run_id: job for job in jobs.list_jobs(root)}
+    latest = {job.run_id: job for job in _jobs(root)}
     return _view(record, latest.get(run_id), root)
 
 
@@ -121,7 +129,10 @@ def submit(configs: Sequence[RunConfig], root: Path) -> list[str]:
 def _enqueue(run_id: str, root: Path) -> None:
     folder = store.run_folder(run_id, root)
     argv = [sys.executable, "-m", "robustft", "train", "--config", str(folder / "config.json"), "--runs-dir", str(root)]
-    jobs.submit(root, run_id, argv, folder=folder)
+    try:
+        jobs.submit(root, run_id, argv, folder=folder)
+    except ValueError as error:  # the queue knows nothing of our kinds of error
+        raise UserError(str(error)) from None
 
 
 def ensure_supervisor(root: Path) -> None:
@@ -206,15 +217,8 @@ def estimate(config: RunConfig, root: Path) -> dict[str, float]:
 
 def queue_summary(root: Path) -> Mapping[str, int]:
     """Returns how many jobs are running and queued."""
-    states = [job.state for job in jobs.list_jobs(root)]
+    states = [job.state for job in _jobs(root)]
     return {"running": sum(s in ("running", "stopping") for s in states), "queued": states.count("queued")}
-
-
-def describe_error(error: BaseException) -> str:
-    """Returns one sentence for a page: a user error's own words, and never a traceback or a path for any other."""
-    if isinstance(error, (UserError, LookupError, ValueError)) and "/" not in str(error):
-        return str(error)
-    return f"Something went wrong inside robustft ({type(error).__name__}). The server's log has the details."
 
 
 def submit_maps(run_ids: Sequence[str], dataset: str, domain: str, root: Path) -> None:
@@ -225,3 +229,9 @@ def submit_maps(run_ids: Sequence[str], dataset: str, domain: str, root: Path) -
     argv += ["--runs-dir", str(root), "--marker", str(folder / "done")]
     jobs.submit(root, f"maps-{dataset}-{domain}", argv, folder=folder)
     ensure_supervisor(root)
+
+
+def maps_state(dataset: str, domain: str, root: Path) -> str | None:
+    """Returns the state of the last job that made UMAPs of one domain of one task, None if there was none."""
+    found = [job.state for job in _jobs(root) if job.run_id == f"maps-{dataset}-{domain}"]
+    return found[-1] if found else None

@@ -10,7 +10,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from .types import Range, UserError
+from .types import Range, UserError, quoted
 
 PACKAGES = ("datasets", "backbones", "regularizers", "metrics", "drift")
 
@@ -90,7 +90,8 @@ def find(package: str, name: str) -> Entry:
     """
     entries = discover(package)
     if name not in entries:
-        raise UserError(f"{package} has no {name!r}; choose one of {', '.join(entries)}, or add robustft/{package}/{name}.py.")
+        hint = f", or add robustft/{package}/{name}.py" if name.isidentifier() and len(name) < 40 else ""
+        raise UserError(f"{package} has no {quoted(name)}; choose one of {', '.join(entries)}{hint}.")
     return entries[name]
 
 
@@ -160,7 +161,7 @@ def parse_value(param: Param, value: Any) -> Any:
     """
     if param.is_optional and (value is None or value == "none"):
         return None
-    refusal = UserError(f"{param.name} = {value!r} is not allowed; give {param.allowed}.")
+    refusal = UserError(f"{param.name} = {quoted(value)} is not allowed; give {param.allowed}.")
     if isinstance(value, bool) != (param.kind is bool) and not isinstance(value, str):
         raise refusal
     try:

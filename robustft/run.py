@@ -80,10 +80,11 @@ def run(config: RunConfig, *, root: Path, report: Report = print) -> RunRecord:
         UserError: If the run cannot be done; its status says why.
     """
     store.check_root(root)
+    resolve_device(config.device)  # a device that is not here should leave no failed run behind
     run_id = store.run_id_of(config)
     with store.run_lock(run_id, root):
-        if (store.run_folder(run_id, root) / "done").exists():
-            return store.read_run(run_id, root=root)
+        if (record := _finished(run_id, root)) is not None:
+            return record
         store.begin_run(config, root)
         store.clear_leftovers(run_id, root)
         tell = _Teller(run_id, root, report)
@@ -98,6 +99,15 @@ def run(config: RunConfig, *, root: Path, report: Report = print) -> RunRecord:
                 raise
 
 
+def _finished(run_id: str, root: Path) -> RunRecord | None:
+    """Returns a run's record if it is finished and its scores can be read."""
+    try:
+        record = store.read_run(run_id, root=root)
+    except store.RunNotFound:
+        return None
+    return record if record.is_finished else None
+
+
 def _carry_out(config: RunConfig, run_id: str, root: Path, tell: _Teller) -> RunRecord:
     tell("loading")
     torch.manual_seed(config.seed)
@@ -110,9 +120,9 @@ def _carry_out(config: RunConfig, run_id: str, root: Path, tell: _Teller) -> Run
     write_json(store.run_folder(run_id, root) / "encoders.json", keys)
     curve = wise_curve(backbone, start, end, config, scores, root, tell)
     write_json(store.run_folder(run_id, root) / "wise.json", wise_rows(curve))
+    store.write_status(run_id, root, stage="finished", step=1, steps=1, started=tell.started)
     record = store.finish_run(config, scores, root=root)
     store.drop_checkpoint(run_id, root)
-    tell("finished", 1, 1)
     return record
 
 

@@ -51,12 +51,10 @@ def _class_balanced(labels: np.ndarray, batch_size: int, seed: int, per_class: i
 
     def rows(step: int) -> Tensor:
         rng = np.random.default_rng(seed_of("balanced", seed, step))
-        places = np.arange(step * n_classes, (step + 1) * n_classes)
-        picked = []
-        for place in places:
-            turn, at = divmod(int(place), len(pools))
-            order = np.random.default_rng(seed_of("classes", seed, turn)).permutation(len(pools))
-            picked.append(pools[order[at]])
+        # The last batch of a pass is filled up from the pass's own beginning, so that no batch holds a class twice.
+        turn, place = divmod(step, -(-len(pools) // n_classes))
+        order = np.random.default_rng(seed_of("classes", seed, turn)).permutation(len(pools))
+        picked = [pools[order[(place * n_classes + k) % len(pools)]] for k in range(n_classes)]
         return torch.from_numpy(np.concatenate([rng.choice(pool, share, replace=len(pool) < share) for pool in picked]))
 
     return rows

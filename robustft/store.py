@@ -97,7 +97,10 @@ def run_lock(run_id: str, root: Path) -> Iterator[None]:
 def begin_run(config: RunConfig, root: Path) -> str:
     """Makes the folder of a run and writes its config; a run that was begun before keeps its checkpoint and history."""
     run_id = run_id_of(config)
-    write_json(run_folder(run_id, root) / "config.json", asdict(config))
+    path = run_folder(run_id, root) / "config.json"
+    # Its time is the run's age, so an equal file is left alone. Through text, since JSON knows no tuples.
+    if read_json(path) != json.loads(json.dumps(asdict(config))):
+        write_json(path, asdict(config))
     return run_id
 
 
@@ -146,7 +149,8 @@ def finish_run(config: RunConfig, scores: Sequence[Score], *, root: Path | None 
     run_id = begin_run(config, root)
     folder = run_folder(run_id, root)
     rows = [asdict(score) for score in scores]
-    if (folder / "done").exists() and read_json(folder / "scores.json") != rows:
+    stored = read_json(folder / "scores.json") if (folder / "done").exists() else None
+    if stored is not None and stored != rows:
         raise UserError(f"run {run_id} is finished with other scores; change its config (its seed, say) or delete it first.")
     write_json(folder / "scores.json", rows)
     with replacing(folder / "done") as marker:

@@ -97,7 +97,7 @@ def learning_rate(config: TrainConfig, step: int) -> float:
         >>> [round(learning_rate(config, s), 3) for s in (0, 1, 9)]
         [0.5, 1.0, 0.0]
     """
-    warm = round(config.warmup * config.steps)
+    warm = min(round(config.warmup * config.steps), config.steps - 1)
     if step < warm:
         return config.lr * (step + 1) / warm
     progress = (step + 1 - max(warm, 1)) / max(1, config.steps - max(warm, 1))
@@ -178,6 +178,12 @@ class Trainer:
             extras = self.objective.health(batch) if record.step % 10 == 0 else {}
             yield replace(record, seconds=time.perf_counter() - begin, extras=extras)
 
+    def _check_finite(self, step: int, **terms: Tensor) -> None:
+        for term, value in terms.items():
+            if not torch.isfinite(value):
+                name = term.replace("_", " ")
+                raise UserError(f"the {name} is {value.item()} at step {step + 1}; lower lr (now {self.config.lr:g}) or reg_weight and start anew.")
+
     def _update(self) -> tuple[StepRecord, Batch]:
         step, optimizer = self.state.step, self.state.optimizer
         rate = learning_rate(self.config, step)
@@ -186,13 +192,12 @@ class Trainer:
         images, labels = self._draw(step)
         batch = self._batch(images, labels)
         task_loss, reg_loss = self.objective(batch)
-        for term, value in (("task loss", task_loss), ("regularizer", reg_loss)):
-            if not torch.isfinite(value):
-                raise UserError(f"the {term} is {value.item()} at step {step + 1}; lower lr (now {self.config.lr:g}) or reg_weight and resume or start anew.")
+        self._check_finite(step, task_loss=task_loss, regularizer=reg_loss)
         loss = task_loss + reg_loss
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.state.classifier.parameters(), self.config.clip_norm)
+        self._check_finite(step, gradient=norm)  # before the update, so that the weights stay those of the last good one
         optimizer.step()
         self.state.step = step + 1
         return StepRecord(step + 1, loss.item(), task_loss.item(), reg_loss.item(), rate, norm.item(), 0.0), batch

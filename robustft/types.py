@@ -13,6 +13,12 @@ class UserError(ValueError):
     """Bad input that a person can mend: says the value, what is allowed and what to do."""
 
 
+def quoted(value: object) -> str:
+    """Writes a value that came from outside into a message: on one line, with no control characters, cut at 60."""
+    text = repr(value) if len(str(value)) <= 60 else repr(str(value)[:60]) + "..."
+    return text.encode("ascii", "backslashreplace").decode() if not text.isprintable() else text
+
+
 @dataclass(frozen=True)
 class Range:
     """Closed range of a numeric parameter, written into its annotation; pages and the CLI read it there."""
@@ -89,8 +95,8 @@ class Batch:
     labels: Int[Tensor, "n"]
     features_0: Float[Tensor, "n d"] | None = None
     logits: Float[Tensor, "n c"] | None = None
-    taps: tuple[Float[Tensor, "n t w"], ...] = ()
-    taps_0: tuple[Float[Tensor, "n t w"], ...] = ()
+    taps: tuple[Float[Tensor, "n _ _"], ...] = ()
+    taps_0: tuple[Float[Tensor, "n _ _"], ...] = ()
     theta: Mapping[str, Tensor] = field(default_factory=dict)
     theta_0: Mapping[str, Tensor] = field(default_factory=dict)
 

@@ -1,27 +1,38 @@
 """The only library room that knows Streamlit: the frame of every page, controls, cached reading, errors as boxes."""
 
 import logging
+import math
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
 from . import pipeline
 from .devices import Device, list_devices
-from .neighborhoods import Neighborhood, get_dataset, get_neighborhood
+from .neighborhoods import Neighborhood, get_neighborhood
 from .pipeline import RunView
-from .registry import Param, find
+from .preview import TaskCard, task_card
+from .registry import Param
 from .store import default_root
 from .types import StepRecord, UserError
+
+PAGES = (
+    ("app.py", "Home", "What is here, what is running, and where do I start?", ":material/home:"),
+    ("pages/1_Launch.py", "Launch", "What shall I run?", ":material/rocket_launch:"),
+    ("pages/2_Runs.py", "Runs", "What is running, and what happened?", ":material/monitoring:"),
+    ("pages/3_Neighborhoods.py", "Neighborhoods", "What moved in feature space?", ":material/hub:"),
+    ("pages/4_WiSE-FT.py", "WiSE-FT", "How far from zero-shot shall I go?", ":material/tune:"),
+    ("pages/5_Forgetting.py", "Forgetting", "What did it cost on tasks that were not trained on?", ":material/trending_down:"),
+    ("pages/6_Compare.py", "Compare", "Which regularizer wins?", ":material/leaderboard:"),
+)
+"""File, name, question and sign of every page, in the order of the menu."""
 
 STATE_ICONS = {
     "finished": ":material/check_circle:",
@@ -40,8 +51,6 @@ STATE_SIGNS = {"finished": "✔", "running": "▶", "queued": "…", "stopping":
 
 LIVE_SECONDS = 2.0
 """How often the live part of a page is drawn again."""
-SAMPLES = 8
-"""Pictures in a strip."""
 
 # --- the frame of a page ----------------------------------------------------------------------------------------------
 
@@ -54,22 +63,26 @@ def frame(title: str, question: str) -> Path:
         question: One sentence under the heading.
     """
     st.set_page_config(page_title=title if title == "robustft" else f"{title} - robustft", layout="wide", page_icon="🧭")
+    with st.sidebar:
+        for page, name, about, icon in PAGES:
+            link(page, name, icon=icon, help=about)
     st.title(title)
     st.caption(question)
     return default_root()
 
 
-def link(page: str, label: str, *, icon: str | None = None, run: RunView | None = None) -> None:
+def link(page: str, label: str, *, icon: str | None = None, run: RunView | None = None, help: str | None = None) -> None:
     """Draws a link to a page; plain words where there is no such page, as when a test runs one page alone.
 
     Args:
         page: File below the app, as ``pages/2_Runs.py``.
         label: What it says.
         icon: Material sign before it.
-        run: The run to show there; URLs hold what the control shows, its label.
+        run: The run to show there.
+        help: What is shown beside it on hover.
     """
     try:
-        st.page_link(page, label=label, icon=icon, query_params={"run": label_of(run)} if run else None)
+        st.page_link(page, label=label, icon=icon, help=help, query_params={"run": run.run_id} if run else None)
     except StreamlitAPIException:
         st.markdown(label)
 
@@ -104,8 +117,10 @@ def errors_as_boxes() -> Iterator[None]:
 
 
 def words_of(error: BaseException) -> str:
-    """Returns one sentence for a page; a user error keeps its own words, with the runs folder's place left out."""
-    return without_paths(str(error), default_root()) if isinstance(error, UserError) else pipeline.describe_error(error)
+    """Returns one sentence for a page: a user error's own words, less this machine's paths; of any other only its kind."""
+    if isinstance(error, UserError):
+        return without_paths(str(error), default_root())
+    return f"Something went wrong inside robustft ({type(error).__name__}). The server's log has the details."
 
 
 def plain(text: str) -> str:
@@ -137,7 +152,8 @@ def pick_run(root: Path, *, key: str = "run", label: str = "Run") -> RunView | N
         st.info("No finished runs yet. Start one on Launch, or press “Run the demo study” on Home (no GPU needed).", icon=":material/info:")
         return None
     by_id = {view.run_id: view for view in views}
-    chosen = st.selectbox(label, list(by_id), format_func=lambda run_id: label_of(by_id[run_id]), key=key, bind="query-params")
+    # No format_func: a bound control puts what it shows into the URL, and a URL should name a run by its id.
+    chosen = st.selectbox(label, list(by_id), key=key, bind="query-params")
     return by_id.get(chosen, views[0])
 
 
@@ -186,8 +202,8 @@ def duration(seconds: float) -> str:
         ('9 s', '4 min', '2 h 30 min')
     """
     if seconds < 99:
-        return f"{int(np.ceil(seconds))} s"
-    minutes = int(np.ceil(seconds / 60))
+        return f"{int(math.ceil(seconds))} s"
+    minutes = int(math.ceil(seconds / 60))
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
@@ -250,36 +266,7 @@ def free_gb(root: Path) -> float:
     return shutil.disk_usage(there).free / 1e9
 
 
-@dataclass(frozen=True)
-class TaskCard:
-    """What a person sees of a task before choosing it.
-
-    Attributes:
-        summary: One sentence.
-        class_names: In label order.
-        sizes: Samples a split in the first domain.
-        strips: A few samples of each domain, the same classes in each; the first domain is the in-distribution one.
-        strip_names: Their classes.
-    """
-
-    summary: str
-    class_names: tuple[str, ...]
-    sizes: dict[str, int]
-    strips: dict[str, list[np.ndarray]]
-    strip_names: list[str]
-
-
 @st.cache_data(max_entries=32, show_spinner="Drawing sample images ...")
 def read_task(name: str, _root: Path) -> TaskCard:
     """Returns the card of a task; its pictures are drawn once and then read from disk."""
-    entry = find("datasets", name)
-    domains = entry.declares("DOMAINS")
-    parts = {split: get_dataset(name, domains[0], split, _root) for split in ("train", "val", "test")}
-    names = parts["test"].class_names
-    classes = np.unique(np.linspace(0, len(names) - 1, SAMPLES).astype(int))
-    strips = {}
-    for domain in domains:
-        data = get_dataset(name, domain, "test", _root)
-        labels, images = np.asarray(data.labels), np.asarray(data.images)
-        strips[domain] = [np.moveaxis(images[np.flatnonzero(labels == label)[0]], 0, -1) for label in classes]
-    return TaskCard(entry.summary, names, {split: len(data) for split, data in parts.items()}, strips, [names[label] for label in classes])
+    return task_card(name, _root)

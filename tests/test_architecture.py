@@ -43,12 +43,26 @@ ALLOWED: dict[str, set[str]] = {
     "methods": {"types", "registry", "train"},
     "configs": {"types", "registry", "devices", "methods"},
     "figures": {"types"},
-    "ui": {"store", "configs", "devices", "doctor", "neighborhoods", "types", "registry", "methods", "jobs", "study", "pipeline"},
+    "ui": {"store", "preview", "configs", "devices", "doctor", "neighborhoods", "types", "registry", "methods", "jobs", "study", "pipeline"},
     "pages": {"configs", "devices", "doctor", "neighborhoods", "types", "registry", "methods", "study", "pipeline", "figures", "ui"},
     "app": {"configs", "devices", "doctor", "neighborhoods", "types", "registry", "methods", "study", "pipeline", "figures", "ui"},
 }
 CORE = set(ALLOWED) - {"figures", "ui", "pages", "app"}
-STEPS = {"sources", "analysis", "run", "neighborhoods", "pipeline", "estimate", "study", "export", "bench", "pretrain", "card", "doctor"}  # they join core to store
+STEPS = {
+    "sources",
+    "analysis",
+    "run",
+    "neighborhoods",
+    "preview",
+    "pipeline",
+    "estimate",
+    "study",
+    "export",
+    "bench",
+    "pretrain",
+    "card",
+    "doctor",
+}  # they join core to store
 ALLOWED |= {room: CORE | STEPS for room in (*STEPS, "__main__")}
 
 OUTSIDE_ONLY = {  # rooms that stay light: beside the standard library they may import only these packages

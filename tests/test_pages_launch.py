@@ -236,7 +236,7 @@ def test_runs_shows_table_and_detail(root: Path) -> None:
 def test_runs_opens_the_run_that_the_url_names(root: Path) -> None:
     first = add_run(root, "ft", history=12)
     add_run(root, "zero_shot")
-    app = open_page(RUNS, run=ui.label_of(pipeline.get_run(first, root)))
+    app = open_page(RUNS, run=first)
     assert app.selectbox(key="run").value == first and len(app.get("plotly_chart")) == 2
     app = open_page(RUNS, run="../../etc/passwd")
     assert app.selectbox(key="run").value != first and not app.error

@@ -1,5 +1,7 @@
 """Handwritten digits, from two collections."""
 
+from functools import cache
+
 import numpy as np
 
 from ..types import Dataset
@@ -29,6 +31,7 @@ def digits(split: str, *, domain: str = "mnist", seed: int = 0) -> Dataset:
     return sample_task("digits", domain, split, NAMES, pools, per_class, seed, ("{}", "the digit {}", "a handwritten {}"))
 
 
+@cache
 def _load(domain: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns ink in [0, 255] and labels of one collection."""
     if domain == "mnist":

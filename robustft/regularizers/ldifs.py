@@ -41,7 +41,7 @@ def ldifs(batch: Batch, *, reg_weight: Annotated[float, Range(0.0, 10_000.0)] = 
     return reg_weight * ldifs_distance(batch.taps, batch.taps_0)
 
 
-def ldifs_distance(taps: Sequence[Float[Tensor, "n t w"]], taps_0: Sequence[Float[Tensor, "n t w"]]) -> Float[Tensor, ""]:
+def ldifs_distance(taps: Sequence[Float[Tensor, "_ _ _"]], taps_0: Sequence[Float[Tensor, "_ _ _"]]) -> Float[Tensor, ""]:
     """Returns the mean over images, taps, tokens and channels of the squared difference of token-normalised activations.
 
     Args:

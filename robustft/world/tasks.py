@@ -10,7 +10,7 @@ import torch
 from jaxtyping import UInt8
 
 from ..seeds import generator_of
-from ..types import Dataset, UserError
+from ..types import Dataset, UserError, quoted
 from .fonts import GLYPH_SIZE, code_points, draw_glyph
 from .nuisance import perturb
 
@@ -85,7 +85,7 @@ def sample_task(
     domain: str,
     split: str,
     class_names: Sequence[str],
-    glyphs: Sequence[UInt8[np.ndarray, "g 4 s s"]],
+    glyphs: Sequence[UInt8[np.ndarray, "_ 4 s s"]],
     per_class: int,
     seed: int,
     templates: tuple[str, ...] = TEMPLATES,
@@ -146,4 +146,4 @@ def letters(font: str, script: str) -> list[str]:
 def check_choice(what: str, value: object, allowed: Sequence[str]) -> None:
     """Raises `UserError` naming the value and the choices unless the value is one of them."""
     if value not in allowed:
-        raise UserError(f"{what} {value!r} is unknown; choose one of {', '.join(allowed)}.")
+        raise UserError(f"{what} {quoted(value)} is unknown; choose one of {', '.join(allowed)}.")
