@@ -84,7 +84,7 @@ METHODS: Mapping[str, Method] = {
         defaults={"head_start": "linear_probe"},
     ),
     "l2_sp": _regularized("L2-SP", "Fine-tuning with a pull of every weight back to where it started.", "l2_sp"),
-    "ldifs": _regularized("LDIFS", "Fine-tuning with a pull of every activation back to the foundation model's.", "ldifs", reg_weight=1000.0),
+    "ldifs": _regularized("LDIFS", "Fine-tuning with a pull of every activation back to the foundation model's.", "ldifs", reg_weight=30.0),
     "fda": _regularized("FDA", "Fine-tuning that keeps who is near whom among the features of a batch.", "fda", sampler="class_balanced", reg_weight=10.0),
 }
 

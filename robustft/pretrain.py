@@ -20,6 +20,8 @@ from .world.nuisance import perturb
 from .world.tasks import draw_concept, emoji_concepts
 
 EMOJI_TASKS = ("animals", "food", "travel", "activities", "objects", "symbols", "faces", "people")
+DIGITS_SHOWN = 20
+"""Training pictures of each digit and collection that pre-training sees; the task has five times as many."""
 PATTERNS = ("{name}", "{name}", "a picture of {name}", "a drawing of {name}", "{name}, {group}", "{group}: {name}")
 GROUP_PATTERNS = ("{}", "a {}", "a picture of {}", "a drawing of {}")
 MODEL_CONFIG = {
@@ -99,7 +101,7 @@ class World:
 
     def _digits(self) -> tuple[Tensor, Tensor]:
         first = [self._add((name,), "handwritten digit") for name in digits.NAMES][0]
-        parts = [digits.digits("train", domain=domain) for domain in digits.DOMAINS]
+        parts = [digits.draw_digits("train", domain, 0, DIGITS_SHOWN) for domain in digits.DOMAINS]
         return torch.cat([torch.as_tensor(p.images) for p in parts]), torch.cat([torch.as_tensor(p.labels) for p in parts]) + first
 
     def sample(self, recipe: Recipe, step: int) -> tuple[Tensor, Tensor]:

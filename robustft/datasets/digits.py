@@ -25,8 +25,12 @@ def digits(split: str, *, domain: str = "mnist", seed: int = 0) -> Dataset:
     """
     check_choice("split", split, SPLITS)
     check_choice("domain", domain, DOMAINS)
+    return draw_digits(split, domain, seed, {"train": 100, "val": 20, "test": 50}[split])
+
+
+def draw_digits(split: str, domain: str, seed: int, per_class: int) -> Dataset:
+    """Draws so many samples of each digit; pre-training takes fewer of the training part than the task has."""
     images, labels = _load(domain)
-    per_class = {"train": 20, "val": 10, "test": 20}[split]
     pools = [ink(split_pool(images[labels == digit], split, seed)[:per_class]) for digit in range(10)]
     return sample_task("digits", domain, split, NAMES, pools, per_class, seed, ("{}", "the digit {}", "a handwritten {}"))
 

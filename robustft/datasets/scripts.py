@@ -30,7 +30,7 @@ def scripts(split: str, *, domain: str = "regular", seed: int = 0) -> Dataset:
     """
     check_choice("split", split, SPLITS)
     check_choice("domain", domain, DOMAINS)
-    per_class = {"train": 16, "val": 8, "test": 16}[split]
+    per_class = {"train": 40, "val": 8, "test": 16}[split]
     pools = [_spread(letter_glyphs(name, split, domain, seed), per_class) for name in NAMES]
     return sample_task("scripts", domain, split, NAMES, pools, per_class, seed, ("{}", "{} letter", "{} writing"), strength=1.0)
 

@@ -60,7 +60,7 @@ def emoji_dataset(name: str, summary: str, groups: Mapping[str, str]) -> Callabl
         check_choice("domain", domain, EMOJI_DOMAINS)
         concepts = emoji_concepts(groups)
         glyphs = [draw_concept(concept, domain)[None] for concept in concepts]
-        per_class = {"train": 10, "val": 5, "test": 8}[split]
+        per_class = {"train": 16, "val": 5, "test": 8}[split]
         return sample_task(name, domain, split, [c.name for c in concepts], glyphs, per_class, seed)
 
     draw.__name__ = draw.__qualname__ = name
