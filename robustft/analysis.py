@@ -5,14 +5,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
+
 from .encoder import Backbone, hash_weights
 from .evaluate import compare, downstream_scores, head_accuracy, summarize
 from .heads import Classifier, Head, zero_shot_head
 from .interpolate import interpolate
-from .sources import domains_of, get_dataset, get_encoded, get_features
+from .sources import domains_of, get_dataset, get_encoded, get_features, get_strength
 from .types import RunConfig, Score
 
-ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+ALPHAS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 Progress = Callable[[str, int, int], None]
 
 
@@ -62,7 +64,7 @@ def measure(backbone: Backbone, classifier: Classifier, config: RunConfig, root:
         progress("measuring", index, len(pairs))
         before = get_encoded(backbone.encoder, backbone.preprocess, backbone.weights_hash, name, domain, root)
         after = get_encoded(classifier.encoder, backbone.preprocess, key, name, domain, root, with_val=name == config.dataset)
-        scores += compare(before, after, head_of(backbone, name, domain, root))
+        scores += compare(before, after, head_of(backbone, name, domain, root), get_strength(before, backbone.weights_hash, root))
         if name == config.dataset:
             downstream.append(after)
     return [*downstream_scores(downstream, classifier.head), *scores]
@@ -84,9 +86,11 @@ def wise_curve(
     """
     theta_0, theta_1 = start.state_dict(), end.state_dict()
     between, curve, points = copy.deepcopy(end), _Curve(backbone, config, scores, root), []
+    has_moved = any(not torch.equal(theta_0[name], theta_1[name]) for name in theta_1)
     for index, alpha in enumerate(ALPHAS):
         progress("interpolating", index, len(ALPHAS))
-        between.load_state_dict(interpolate(theta_0, theta_1, alpha))
+        # Averaging a model with itself would change its last bits, and with them its key in the cache.
+        between.load_state_dict(interpolate(theta_0, theta_1, alpha) if has_moved else theta_1)
         points.append(curve.point(alpha, between))
     return points
 

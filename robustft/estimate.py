@@ -64,4 +64,4 @@ def _measuring_seconds(config: RunConfig, backbone: Backbone, root: Path) -> flo
     one_pass = time.perf_counter() - begin
     # Each domain of each task is encoded in full once (about twice its test split) and its test split once an alpha.
     passes = len(list(tasks_of(config))) * (2.2 + (len(ALPHAS) - 2 if find_method(config.method).trains != "none" else 0))
-    return one_pass * passes + 0.3 * len(list(tasks_of(config)))
+    return one_pass * passes + 0.4 * len(list(tasks_of(config)))

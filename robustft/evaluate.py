@@ -42,7 +42,7 @@ def fit_probe(encoded: Encoded, strength: float | None = None) -> LinearProbe:
     return LinearProbe(strength).fit(encoded.train.values, encoded.train.labels)
 
 
-def compare(before: Encoded, after: Encoded, zero_shot: Head) -> list[Score]:
+def compare(before: Encoded, after: Encoded, zero_shot: Head, strength: float) -> list[Score]:
     """Measures one task in one domain before and after: zero-shot, linear probe, drift, neighbours kept.
 
     Both probes use the same code, data and strength, the one chosen on the validation features of the start.
@@ -51,8 +51,8 @@ def compare(before: Encoded, after: Encoded, zero_shot: Head) -> list[Score]:
         before: Features of the foundation model.
         after: Features of the fine-tuned one; same images.
         zero_shot: The task's zero-shot head, from the unchanged text tower.
+        strength: Of both probes.
     """
-    strength = fit_probe(before).strength
     # Both fitted anew from zero: features that did not change then give exactly the same probe.
     probe_before, probe_after = fit_probe(before, strength), fit_probe(after, strength)
     accuracies = {

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from . import store, world
 from .encoder import Encoder
-from .evaluate import Encoded
+from .evaluate import Encoded, fit_probe
 from .features import extract
-from .files import read_arrays, write_arrays
+from .files import read_arrays, read_json, write_arrays, write_json
 from .registry import Entry, find
 from .types import Dataset, Features
 
@@ -82,3 +82,21 @@ def get_encoded(
     """Returns the features of the splits of one domain of a task; validation may be left out where nothing is chosen on it."""
     splits = ("train", "test", "val") if with_val else ("train", "test")
     return Encoded(name, domain, *(get_features(encoder, preprocess, weights_key, get_dataset(name, domain, split, root), root) for split in splits))
+
+
+def get_strength(before: Encoded, weights_key: str, root: Path) -> float:
+    """Returns the probe strength that validation chooses for a task on the foundation model's features, chosen once.
+
+    Args:
+        before: Those features, validation included.
+        weights_key: Hash of the model that they come from.
+        root: Cache folder.
+    """
+    content = hashlib.sha256(before.train.values.tobytes() + before.train.labels.tobytes()).hexdigest()
+    path = store.cached_file("probes", repr((weights_key, before.dataset, before.domain, content)), root).with_suffix(".json")
+    known = read_json(path)
+    if isinstance(known, float):
+        return known
+    strength = fit_probe(before).strength
+    write_json(path, strength)
+    return strength

@@ -60,7 +60,7 @@ def test_summary_averages_held_out_tasks_only(finished_run: RunRecord, world_cac
 
 def test_wise_curve_ends_where_the_rows_are(finished_run: RunRecord, world_cache: Path) -> None:
     points = get_wise(finished_run.run_id, world_cache)
-    assert [p["alpha"] for p in points] == pytest.approx([i / 10 for i in range(11)])
+    assert [p["alpha"] for p in points] == pytest.approx([i / 5 for i in range(6)])
     start, end = points[0], points[-1]
     assert end["id_accuracy"] == value(finished_run, "food", "color", "id_accuracy")
     assert end["ood_accuracy"] == value(finished_run, "food", "line", "ood_accuracy")
