@@ -73,7 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     made.add_argument("--out", required=True, type=Path, help="folder to write")
     made = add("estimate", estimate_run, "measure a few steps of a config and print the cost as JSON")
     made.add_argument("--config", required=True, help="a JSON file (- for standard input)")
-    made = add("pretrain", pretrain_model, "train GlyphCLIP from random weights (about an hour on 2 cores)")
+    made = add("pretrain", pretrain_model, "train GlyphCLIP from random weights (about 40 minutes on one core)")
     made.add_argument("--out", type=Path, required=True, help="folder to write the model to")
     made.add_argument("--steps", type=int, default=None)
     made = add("bench", bench, "measure speed, as ratios within one run")

@@ -68,4 +68,5 @@ def _timed(action: Callable[[], None]) -> float:
 
 def as_text(rows: list[dict[str, Any]]) -> str:
     """Returns the rows for a terminal."""
-    return "\n".join(f"{row['name']:46} {row.get('ratio', float('nan')):6.2f}x  {row['seconds'] * 1000:8.1f} ms  n={row['pairs']}" for row in rows)
+    ratios = [f"{row['ratio']:6.2f}x" if "ratio" in row else f"{'':7}" for row in rows]
+    return "\n".join(f"{row['name']:46} {ratio}  {row['seconds'] * 1000:8.1f} ms  n={row['pairs']}" for row, ratio in zip(rows, ratios, strict=True))
