@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from .registry import Entry, Param, find, parse_value, read_params
+from .registry import Entry, Param, discover, find, parse_value, read_params
 from .train import TrainConfig
 from .types import UserError, quoted
 
@@ -39,11 +39,11 @@ class Method:
 _CE = r"\mathcal{L} = \mathrm{CE}(W \hat f_\theta(x), y)"
 
 
-def _regularized(title: str, summary: str, name: str, **defaults: Any) -> Method:
+def _regularized(name: str) -> Method:
     """Makes the row of a method whose story is told by its regularizer's file."""
     entry = find("regularizers", name)
-    equation, protects, cost = (entry.declares(key, "") for key in ("EQUATION", "PROTECTS", "COST"))
-    return Method(title, summary, equation, protects, cost, entry.source, regularizer=name, defaults=defaults)
+    told = {key: entry.declares(key.upper(), "") for key in ("title", "summary", "equation", "protects", "cost")}
+    return Method(**told, source=entry.source, regularizer=name, defaults=entry.declares("DEFAULTS", {}))
 
 
 METHODS: Mapping[str, Method] = {
@@ -83,9 +83,8 @@ METHODS: Mapping[str, Method] = {
         "Kumar et al. 2022, arXiv:2202.10054",
         defaults={"head_start": "linear_probe"},
     ),
-    "l2_sp": _regularized("L2-SP", "Fine-tuning with a pull of every weight back to where it started.", "l2_sp"),
-    "ldifs": _regularized("LDIFS", "Fine-tuning with a pull of every activation back to the foundation model's.", "ldifs", reg_weight=30.0),
-    "fda": _regularized("FDA", "Fine-tuning that keeps who is near whom among the features of a batch.", "fda", sampler="class_balanced", reg_weight=10.0),
+    # Every regularizer is a method as it stands: a new file is a new row.
+    **{name: _regularized(name) for name in discover("regularizers")},
 }
 
 

@@ -12,6 +12,9 @@ from ..types import Batch, Range, UserError
 
 NEEDS = frozenset({"features_0"})
 LAWS = frozenset({"nonnegative"})
+TITLE = "FDA"
+SUMMARY = "Fine-tuning that keeps who is near whom among the features of a batch."
+DEFAULTS = {"sampler": "class_balanced", "reg_weight": 10.0}
 PROTECTS = "neighbourhoods: who is near whom"
 COST = "one forward pass of the frozen tower a step"
 EQUATION = (

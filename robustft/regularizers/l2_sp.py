@@ -12,6 +12,8 @@ NEEDS = frozenset({"theta"})
 LAWS = frozenset({"nonnegative", "zero_at_start"})
 DECAYS_ANCHORED = False
 """AdamW's decay pulls to zero and would fight the anchor; the loop leaves anchored weights undecayed."""
+TITLE = "L2-SP"
+SUMMARY = "Fine-tuning with a pull of every weight back to where it started."
 PROTECTS = "weights"
 COST = "no extra pass; one copy of the weights"
 EQUATION = r"\mathcal{L} = \mathrm{CE} + \lambda \sum_p \lVert \theta_p - \theta_{0,p} \rVert_2^2"

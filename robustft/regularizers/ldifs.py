@@ -11,6 +11,9 @@ from ..types import Batch, Range, UserError
 
 NEEDS = frozenset({"taps"})
 LAWS = frozenset({"nonnegative", "zero_at_start"})
+TITLE = "LDIFS"
+SUMMARY = "Fine-tuning with a pull of every activation back to the foundation model's."
+DEFAULTS = {"reg_weight": 30.0}  # for GlyphCLIP; 10 is the published value for 50 tokens of a ViT
 PROTECTS = "points: each image's activations"
 COST = "one forward pass of the frozen tower a step"
 EQUATION = (
