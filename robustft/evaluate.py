@@ -6,14 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .graph import knn_graph, neighbor_overlap
 from .heads import Head, probe_head
 from .metrics.accuracy import accuracy
 from .probe import LinearProbe
 from .registry import discover
 from .types import Features, Score
-
-OVERLAP_NEIGHBORS = 10
 
 
 @dataclass(frozen=True)
@@ -66,11 +63,6 @@ def compare(before: Encoded, after: Encoded, zero_shot: Head, strength: float) -
     moved = {f"drift_{name}": entry.function(before.test.values, after.test.values) for name, entry in discover("drift").items()}
     n = len(before.test.labels)
     return [Score(before.dataset, before.domain, metric, value, n) for metric, value in {**accuracies, **moved}.items()]
-
-
-def neighbors_kept(before: Features, after: Features, n_neighbors: int = OVERLAP_NEIGHBORS) -> np.ndarray:
-    """Returns each sample's share of neighbours kept, in [0, 1]."""
-    return neighbor_overlap(knn_graph(before.values, n_neighbors), knn_graph(after.values, n_neighbors))
 
 
 def downstream_scores(domains: Sequence[Encoded], head: Head) -> list[Score]:

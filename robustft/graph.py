@@ -73,3 +73,9 @@ def neighbor_overlap(graph_0: KnnGraph, graph_1: KnnGraph) -> Float[np.ndarray, 
     if graph_0.indices.shape != graph_1.indices.shape:
         raise UserError(f"graphs of shapes {graph_0.indices.shape} and {graph_1.indices.shape} cannot be compared; use the same samples and n_neighbors.")
     return (graph_0.indices[:, :, None] == graph_1.indices[:, None, :]).any(2).mean(1)
+
+
+def unit_rows(features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+    """Returns rows of unit norm in double precision; a zero row stays zero."""
+    values = np.asarray(features, dtype=np.float64)
+    return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)

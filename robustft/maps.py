@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from .graph import knn_graph
+from .graph import knn_graph, unit_rows
 from .types import UserError
 
 MAP_NEIGHBORS = 15
@@ -22,7 +22,7 @@ def pca_map(features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n 2"]:
         >>> np.argsort(np.abs(pca_map(line)[:, 0] - pca_map(line)[0, 0])).tolist()
         [0, 1, 2]
     """
-    unit = _unit(features)
+    unit = unit_rows(features)
     centred = unit - unit.mean(0)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
     # An axis and its opposite are the same axis: make the largest entry positive, so that pictures do not flip.
@@ -54,7 +54,7 @@ def umap_map(features: Float[np.ndarray, "n d"], start: Float[np.ndarray, "n 2"]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="n_jobs value")  # a seed allows one job only; umap-learn says so each time
         reducer = umap.UMAP(metric="cosine", n_neighbors=MAP_NEIGHBORS, random_state=seed, precomputed_knn=_knn_with_self(features), **options)
-        return reducer.fit_transform(_unit(features).astype(np.float32)).astype(np.float32)
+        return reducer.fit_transform(unit_rows(features).astype(np.float32)).astype(np.float32)
 
 
 def _knn_with_self(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -85,8 +85,3 @@ def neighbors_shown(features: Float[np.ndarray, "n d"], positions: Float[np.ndar
     true = knn_graph(features, min(n_neighbors, n - 1)).indices
     seen = cKDTree(positions).query(positions, k=true.shape[1] + 1)[1][:, 1:]
     return float((true[:, :, None] == seen[:, None, :]).any(2).mean())
-
-
-def _unit(features: np.ndarray) -> np.ndarray:
-    values = np.asarray(features, dtype=np.float64)
-    return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
-from ._unit import unit_rows
+from ..graph import unit_rows
 
 
 def l2(features_0: Float[np.ndarray, "n d"], features_1: Float[np.ndarray, "n d"]) -> float:
