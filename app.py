@@ -42,7 +42,7 @@ def draw_demo() -> bool:
 def draw_offer(n_all: int) -> None:
     """What pressing the button does."""
     st.markdown(
-        f"Trains the bundled model on **{DEMO.dataset}** with {n_all} methods ({', '.join(DEMO.methods)}), measures each on the other nine tasks, and "
+        f"Trains the bundled model on **{DEMO.datasets[0]}** with {n_all} methods ({', '.join(DEMO.methods)}), measures each on the other nine tasks, and "
         "puts them side by side. It takes about six minutes on two CPU cores and needs no GPU and no network. "
         "It runs in the background: you may close this page."
     )

@@ -1,12 +1,13 @@
 """Launch: what shall I run? Data, then method, then check and start."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from robustft import configs, devices, methods, pipeline, ui
+from robustft import configs, devices, methods, pipeline, presets, ui
 from robustft.registry import Param, discover
 from robustft.types import RunConfig, UserError
 
@@ -47,11 +48,20 @@ def read_upload(uploaded: Any) -> dict[str, Any]:
 def set_controls(config: RunConfig) -> None:
     """Makes the controls show a config."""
     values = {"launch.model": config.model, "launch.task": config.dataset, "launch.method": config.method, "launch.device": config.device}
-    values |= {"launch.seed": config.seed, f"launch.held_out.{config.dataset}": [name for name in discover("datasets") if name in config.held_out]}
-    for param in methods.method_params(config.method):
-        values[f"{config.method}.{param.name}"] = ui.control_value(param, config.options[param.name])
+    values |= {
+        "launch.seed": config.seed,
+        "launch.curve": config.curve,
+        f"launch.held_out.{config.dataset}": [name for name in discover("datasets") if name in config.held_out],
+    }
     for key, value in values.items():
         st.session_state[key] = value
+    set_settings(config.method, config.options)
+
+
+def set_settings(method: str, options: Mapping[str, Any]) -> None:
+    """Makes the fields of a method show its settings."""
+    for param in methods.method_params(method):
+        st.session_state[f"{method}.{param.name}"] = ui.control_value(param, options[param.name])
 
 
 with st.expander("Load a config", icon=":material/upload_file:"):
@@ -82,11 +92,12 @@ with left:
     model = st.selectbox("Foundation model", list(discover("backbones")), key="launch.model", bind="query-params", help="Where fine-tuning starts: theta_0.")
     task = st.selectbox("Downstream task", tasks, index=tasks.index(DEFAULT_TASK), key="launch.task", bind="query-params", help="What the model shall learn.")
     others = [name for name in tasks if name != task]
-    with st.expander("Advanced: held-out tasks"):
+    with st.expander("Advanced: what is measured"):
         key = f"launch.held_out.{task}"
         held_out = st.multiselect("Measure forgetting on", others, default=others, key=key, bind="query-params", help="Fewer tasks measure faster.")
         if not held_out:
             st.warning("With no held-out task, forgetting is not measured.", icon=":material/warning:")
+        curve = st.toggle("WiSE-FT curve", True, key="launch.curve", bind="query-params", help="Measures the models between start and end too; takes longest.")
 with right, ui.errors_as_boxes():
     draw_card(task)
 
@@ -98,7 +109,8 @@ def draw_method(method: methods.Method) -> None:
     """The card of a method."""
     with st.container(border=True):
         st.markdown(f"**{method.title}.** {method.summary}")
-        st.latex(method.equation)
+        for line in method.equation.split(r", \quad"):  # one below the other, for narrow screens
+            st.latex(line)
         protects, cost, source = st.columns(3)
         protects.markdown(f"**Protects** {method.protects}")
         cost.markdown(f"**Costs** {method.cost}")
@@ -124,7 +136,49 @@ def name_device(name: str) -> str:
     return f"{there[name].title} ({name}), {there[name].free_gib:.0f} GB free" if name in there else f"{name} (not on this machine)"
 
 
+def apply_preset() -> None:
+    """Sets method and fields to the chosen preset, or the fields to the method's defaults."""
+    chosen = st.session_state["launch.preset"]
+    if chosen in presets.PRESETS:
+        preset = presets.PRESETS[chosen]
+        st.session_state["launch.method"] = preset.method
+        set_settings(preset.method, preset.resolved())
+        st.query_params["launch.base"] = chosen
+    elif chosen == "defaults":
+        st.query_params.pop("launch.base", None)
+        name = st.session_state.get("launch.method") or DEFAULT_METHOD
+        set_settings(name, methods.resolve_options(name, {}))
+
+
+def restore_preset() -> None:
+    """Goes back to the preset in the URL after a reload; what was edited since stands in the URL by itself."""
+    base = st.query_params.get("launch.base")
+    if base in presets.PRESETS and not st.session_state.setdefault("launch.is_restored", False):
+        preset = presets.PRESETS[base]
+        for param in methods.method_params(preset.method):
+            if (key := f"{preset.method}.{param.name}") not in st.query_params and key not in st.session_state:
+                st.session_state[key] = ui.control_value(param, preset.resolved()[param.name])
+    st.session_state["launch.is_restored"] = True
+
+
+def draw_preset(method: str, options: Mapping[str, Any]) -> None:
+    """The choice of presets, which follows what the fields hold: settings of nobody's are Custom."""
+    try:
+        shown = presets.preset_of(method, methods.resolve_options(method, options))
+    except ValueError:
+        shown = "custom"
+    titles = {"defaults": "Defaults of the method", **{name: preset.title for name, preset in presets.PRESETS.items()}, "custom": "Custom"}
+    choices = [name for name in titles if name != "custom" or shown == "custom"]
+    st.session_state["launch.preset"] = shown
+    st.selectbox("Preset", choices, format_func=titles.get, key="launch.preset", on_change=apply_preset, help="Settings of a paper, or for a purpose.")
+    if shown in presets.PRESETS:
+        preset = presets.PRESETS[shown]
+        st.caption(f"{preset.note} Source: {preset.source}.")
+
+
 st.header("2 · Method")
+restore_preset()
+preset_place = st.container()
 names = list(methods.METHODS)
 name = st.pills(
     "Method", names, default=DEFAULT_METHOD, required=True, format_func=lambda name: methods.METHODS[name].title, key="launch.method", bind="query-params"
@@ -142,6 +196,8 @@ if own:
 if params:
     with st.expander("Training settings", expanded=not own):
         options |= draw_fields([param for param in params if param.source == "loop"], name)
+with preset_place:
+    draw_preset(name, options)
 left, right = st.columns([1, 2])
 with left:
     seed = ui.param_control(configs.SEED, "launch.seed")
@@ -164,8 +220,10 @@ with right:
 def checked_config() -> RunConfig | None:
     """Returns the config that the controls describe, or None after a box that says what is wrong."""
     with ui.errors_as_boxes():
-        config = configs.make_config(model, task, name, seed=seed, device=device, options=options, held_out=[other for other in others if other in held_out])
+        config = configs.make_config(model, task, name, seed=seed, device=device, options=options, held_out=[o for o in others if o in held_out], curve=curve)
         devices.resolve_device(config.device)
+        for warning in methods.check_together(name, config.options, len(ui.read_task(task, root).class_names)):
+            st.warning(ui.plain(warning), icon=":material/warning:")
         return config
     return None
 

@@ -27,7 +27,9 @@ with ui.errors_as_boxes():
     rows = pipeline.get_wise(view.run_id, root)
     if not rows:
         st.info(
-            "This run has no WiSE-FT curve. Start the same method again on Launch with another seed: the curve is measured after training.",
+            "This run was started without measuring the models between start and end. Launch measures them unless “WiSE-FT curve” is off under “Advanced”."
+            if not view.config.curve
+            else "This run has no WiSE-FT curve. Start the same method again on Launch with another seed: the curve is measured after training.",
             icon=":material/info:",
         )
         st.stop()

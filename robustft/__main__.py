@@ -3,17 +3,13 @@
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from .types import RunConfig, UserError
-
-METHODS_KEYS = ("title", "summary", "equation", "protects", "cost", "source", "trains", "regularizer")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,18 +44,22 @@ def build_parser() -> argparse.ArgumentParser:
         return made
 
     made = add("list", list_entries, "list what can be chosen")
-    made.add_argument("what", nargs="?", default="methods", choices=("models", "datasets", "methods", "metrics", "runs"))
+    made.add_argument("what", nargs="?", default="methods", choices=("models", "datasets", "methods", "presets", "metrics", "runs"))
     made.add_argument("--json", action="store_true", help="as JSON, with parameters, ranges, defaults and sources")
     made = add("train", train, "carry out one run here and now; prints its name on the last line")
     made.add_argument("--config", help="a JSON file as written by Launch or a run (- for standard input)")
     for name in ("model", "dataset", "method"):
         made.add_argument(f"--{name}", default="glyphclip" if name == "model" else None)
+    made.add_argument("--preset", default=None, help="settings of a paper or a purpose, with its method; `list presets` names them")
     made.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="settings of the method; `list methods --json` names them")
     made.add_argument("--seed", default="0")
     made.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:i")
     made.add_argument("--held-out", default=None, help="tasks to measure forgetting on, separated by commas (default: all others)")
+    made.add_argument("--no-curve", action="store_true", help="do not measure the models between start and end")
     made = add("study", study, "carry out a study in the background and print its table; resumable")
-    made.add_argument("name", help="demo")
+    made.add_argument("name", help="demo or methods")
+    made.add_argument("--here", action="store_true", help="in this process, run after run; start it again elsewhere to share the work")
+    made.add_argument("--marker", type=Path, default=None, help=argparse.SUPPRESS)
     made = add("evaluate", evaluate, "measure a run again and print its scores")
     made.add_argument("run_id")
     made = add("neighbors", neighbors, "compute the pairs of UMAPs of runs on one task and print the neighbours kept")
@@ -95,37 +95,15 @@ def root_of(options: argparse.Namespace) -> Path:
 
 def list_entries(options: argparse.Namespace) -> None:
     """Prints what can be chosen."""
-    rows = runs_listed(root_of(options)) if options.what == "runs" else entries_listed(options.what)
+    from .listing import rows_of
+
+    rows = rows_of(options.what, root_of(options))
     if options.json:
         print(json.dumps(rows, indent=1))
         return
     width = max((len(row["name"]) for row in rows), default=0)
     for row in rows:
         print(f"{row['name']:{width}}  {row['summary']}")
-
-
-def entries_listed(what: str) -> list[dict[str, Any]]:
-    """Returns methods or registry entries as JSON rows."""
-    from .methods import METHODS, method_params
-    from .registry import discover
-
-    def shown(params: Any) -> list[dict[str, Any]]:
-        return [{**asdict(p), "kind": p.kind.__name__, "allowed": p.allowed} for p in params]
-
-    if what == "methods":
-        return [{"name": name, **{key: getattr(m, key) for key in METHODS_KEYS}, "parameters": shown(method_params(name))} for name, m in METHODS.items()]
-    package = {"models": "backbones"}.get(what, what)
-    return [
-        {"name": name, "summary": e.summary, "source": e.source, "parameters": shown(e.params), "domains": list(e.declares("DOMAINS", ()))}
-        for name, e in discover(package).items()
-    ]
-
-
-def runs_listed(root: Path) -> list[dict[str, Any]]:
-    """Returns the runs of a folder as JSON rows."""
-    from .pipeline import get_runs
-
-    return [{"name": view.run_id, "summary": view.state, "scores": view.summary} for view in get_runs(root)]
 
 
 def read_config_argument(where: str) -> RunConfig:
@@ -145,19 +123,11 @@ def read_config_argument(where: str) -> RunConfig:
 
 def train(options: argparse.Namespace) -> int:
     """Carries out one run."""
-    from .configs import make_config
     from .run import STOPPED, Stopped, run
 
-    if options.config:
-        if options.set or options.dataset or options.method or options.held_out is not None:
-            raise UserError("--config holds all that determines a run; leave out --dataset, --method, --set and --held-out, or change the file.")
-        config = read_config_argument(options.config)
-    else:
-        if not options.dataset or not options.method:
-            raise UserError("train needs --dataset and --method (or --config); `python -m robustft list datasets` and `list methods` name them.")
-        held_out = [name for name in options.held_out.split(",") if name] if options.held_out is not None else None
-        settings = dict(split_setting(word) for word in options.set)
-        config = make_config(options.model, options.dataset, options.method, seed=options.seed, device=options.device, options=settings, held_out=held_out)
+    if options.config and (options.set or options.dataset or options.method or options.preset or options.held_out is not None):
+        raise UserError("--config holds all that determines a run; leave out --dataset, --method, --preset, --set and --held-out, or change the file.")
+    config = read_config_argument(options.config) if options.config else config_of_words(options)
     try:
         record = run(config, root=root_of(options), report=lambda line: print(line, flush=True))
     except Stopped:
@@ -165,6 +135,23 @@ def train(options: argparse.Namespace) -> int:
         return STOPPED
     print(record.run_id)
     return 0
+
+
+def config_of_words(options: argparse.Namespace) -> RunConfig:
+    """Makes a config of what the command line names."""
+    from .configs import make_config
+    from .presets import find_preset
+
+    preset = find_preset(options.preset) if options.preset else None
+    method = options.method or (preset.method if preset else None)
+    if not options.dataset or not method:
+        raise UserError("train needs --dataset and --method (or --preset, or --config); `python -m robustft list datasets` and `list methods` name them.")
+    if preset and preset.method != method:
+        raise UserError(f"preset {options.preset!r} is one of {preset.method}, not of {method}; leave out --method.")
+    held_out = [name for name in options.held_out.split(",") if name] if options.held_out is not None else None
+    settings = {**(preset.options if preset else {}), **dict(split_setting(word) for word in options.set)}
+    given = {"seed": options.seed, "device": options.device, "options": settings, "held_out": held_out, "curve": not options.no_curve}
+    return make_config(options.model, options.dataset, method, **given)
 
 
 def split_setting(word: str) -> tuple[str, str]:
@@ -176,19 +163,45 @@ def split_setting(word: str) -> tuple[str, str]:
 
 
 def study(options: argparse.Namespace) -> int:
-    """Submits a study's runs, follows them and prints their table; Ctrl-C leaves them running."""
-    from .pipeline import ACTIVE, submit
-    from .study import as_text, comparison, find_study, study_runs
+    """Carries out a study and prints its table."""
+    return study_here(options) if options.here else study_in_queue(options)
+
+
+def study_here(options: argparse.Namespace) -> int:
+    """Works a study off in this process, strengths first; a second process started alike shares the work."""
+    from .run import STOPPED, Stopped
+    from .selection import as_text, carry_out, choose, intervals, validation_table
+    from .study import find_study, study_runs
 
     chosen, root = find_study(options.name), root_of(options)
+    try:
+        carry_out(chosen, root, lambda line: print(line, flush=True))
+    except Stopped:
+        print("stopped; the same command goes on where it was", flush=True)
+        return STOPPED
+    if chosen.strengths:
+        print(validation_table(chosen, root).round(1).to_string(index=False))
+    print(as_text(intervals(study_runs(chosen, root, choose(chosen, root)), root)))
+    if options.marker:
+        options.marker.touch()
+    return 0
+
+
+def study_in_queue(options: argparse.Namespace) -> int:
+    """Puts a study into the queue and follows it; Ctrl-C leaves it running."""
+    from .pipeline import ACTIVE, submit, submit_study
+    from .study import as_text, comparison, find_study, progress_line, study_runs
+
+    chosen, root = find_study(options.name), root_of(options)
+    if chosen.strengths:
+        print(f"{chosen.title} goes on in the background; its log and table: {submit_study(options.name, root) / 'log.txt'}")
+        return 0
     names = submit(chosen.configs(), root)
-    print(f"{chosen.title}: {len(names)} runs on {chosen.dataset}; they go on in the background if this is stopped.", flush=True)
+    print(f"{chosen.title}: {len(names)} runs on {', '.join(chosen.datasets)}; they go on in the background if this is stopped.", flush=True)
     shown, views = "", study_runs(chosen, root)
     while any(view.state in ACTIVE for view in views):
-        line = "  ".join(f"{view.config.method}:{view.state if view.state != 'running' else f'{view.stage} {view.done}/{view.total}'}" for view in views)
-        if line != shown:
-            print(line, flush=True)
-        shown = line
+        if (line := progress_line(views)) != shown:
+            print(shown := line, flush=True)
         time.sleep(2)
         views = study_runs(chosen, root)
     print(as_text(comparison(views)))
@@ -275,18 +288,10 @@ def doctor(options: argparse.Namespace) -> None:
 
 def supervise(options: argparse.Namespace) -> None:
     """Works off the queue: one job at a time on a CPU, one a GPU where there are GPUs."""
+    from .slots import gpu_slots
     from .supervisor import supervise as work_off
 
     work_off(root_of(options), slots=gpu_slots() or [{}])
-
-
-def gpu_slots() -> list[dict[str, str]]:
-    """Returns one slot a GPU, asked of a short-lived process so that the supervisor never holds torch or a GPU itself."""
-    asked = subprocess.run([sys.executable, "-c", "import torch; print(torch.cuda.device_count())"], capture_output=True, text=True, check=False)
-    count = int(asked.stdout.strip() or 0) if asked.returncode == 0 else 0
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    names = visible.split(",") if visible else [str(index) for index in range(count)]
-    return [{"CUDA_VISIBLE_DEVICES": name} for name in names[:count]]
 
 
 if __name__ == "__main__":

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
-from .encoder import Backbone, hash_weights
+from .encoder import Backbone, TextTower, hash_weights
 from .evaluate import compare, downstream_scores, head_accuracy, summarize
-from .heads import Classifier, Head, zero_shot_head
-from .interpolate import interpolate
+from .heads import Classifier, Head, TextHead, zero_shot_head
+from .interpolate import interpolate, recompute_statistics
 from .sources import domains_of, get_dataset, get_encoded, get_features, get_strength
-from .types import RunConfig, Score
+from .types import RunConfig, Score, TrainData
 
 ALPHAS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 Progress = Callable[[str, int, int], None]
@@ -42,10 +42,10 @@ def weights_key(classifier: Classifier, backbone: Backbone) -> str:
     return f"{hash_weights(classifier.encoder.visual.state_dict())}-{preprocessing}"
 
 
-def head_of(backbone: Backbone, name: str, domain: str, root: Path) -> Head:
-    """Returns a task's zero-shot head, on the backbone's device."""
+def head_of(text: TextTower, name: str, domain: str, root: Path) -> Head:
+    """Returns a task's zero-shot head, on the text tower's device."""
     dataset = get_dataset(name, domain, "val", root)
-    return zero_shot_head(backbone, dataset.class_names, dataset.templates)
+    return zero_shot_head(text, dataset.class_names, dataset.templates)
 
 
 def measure(backbone: Backbone, classifier: Classifier, config: RunConfig, root: Path, progress: Progress) -> list[Score]:
@@ -64,7 +64,8 @@ def measure(backbone: Backbone, classifier: Classifier, config: RunConfig, root:
         progress("measuring", index, len(pairs))
         before = get_encoded(backbone.encoder, backbone.preprocess, backbone.weights_hash, name, domain, root)
         after = get_encoded(classifier.encoder, backbone.preprocess, key, name, domain, root, with_val=name == config.dataset)
-        scores += compare(before, after, head_of(backbone, name, domain, root), get_strength(before, backbone.weights_hash, root))
+        own_text = head_of(classifier.head.tower, name, domain, root) if isinstance(classifier.head, TextHead) else None
+        scores += compare(before, after, head_of(backbone.text, name, domain, root), get_strength(before, backbone.weights_hash, root), own_text)
         if name == config.dataset:
             downstream.append(after)
     return [*downstream_scores(downstream, classifier.head), *scores]
@@ -91,6 +92,8 @@ def wise_curve(
         progress("interpolating", index, len(ALPHAS))
         # Averaging a model with itself would change its last bits, and with them its key in the cache.
         between.load_state_dict(interpolate(theta_0, theta_1, alpha) if has_moved else theta_1)
+        if has_moved and 0 < alpha < 1:
+            recompute_statistics(between.encoder, curve.train_data)
         points.append(curve.point(alpha, between))
     return points
 
@@ -101,13 +104,15 @@ class _Curve:
     def __init__(self, backbone: Backbone, config: RunConfig, scores: list[Score], root: Path):
         self.backbone, self.config, self.root = backbone, config, root
         self.before = {(s.dataset, s.domain): s.value for s in scores if s.metric == "zs_accuracy_0"}
-        self.heads = {pair: head_of(backbone, *pair, root) for pair in tasks_of(config) if pair[0] != config.dataset}
+        downstream = get_dataset(config.dataset, domains_of(config.dataset)[0], "train", root)
+        self.train_data = TrainData(torch.as_tensor(downstream.images), torch.as_tensor(downstream.labels), backbone.preprocess)
+        self.heads = {pair: head_of(backbone.text, *pair, root) for pair in tasks_of(config) if pair[0] != config.dataset}
 
     def point(self, alpha: float, model: Classifier) -> WisePoint:
         """Measures one model."""
         key = weights_key(model, self.backbone)
 
-        def accuracy(head: Head, name: str, domain: str, split: str = "test") -> float:
+        def accuracy(head: Head | TextHead, name: str, domain: str, split: str = "test") -> float:
             data = get_dataset(name, domain, split, self.root)
             # Features of interior points are looked at once and would only fill the disk.
             return head_accuracy(head, get_features(model.encoder, self.backbone.preprocess, key, data, self.root, keep=alpha in (0, 1)))

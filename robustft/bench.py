@@ -1,8 +1,11 @@
 """Speed and memory, as ratios within one run: machines are noisy, so every pair is timed side by side."""
 
+import multiprocessing
+import resource
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,35 +13,76 @@ import torch
 import torch.nn.functional as F
 
 from .configs import make_config
+from .devices import resolve_device
 from .methods import find_method
 from .run import load_backbone, make_trainer, starting_classifier
 from .sources import get_dataset
 from .train import Trainer
+from .types import RunConfig
 
 PAIRS = 7
+BATCH_SIZE = 64
+STEPS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "l2_sp": ("l2_sp", {"sampler": "uniform"}),
+    "kd": ("kd", {"sampler": "uniform"}),
+    "ldifs, teacher online": ("ldifs", {"sampler": "uniform"}),
+    "ldifs, teacher cached": ("ldifs", {"sampler": "uniform", "teacher_cache": "center_crop"}),
+    "fda, teacher online": ("fda", {"sampler": "class_balanced"}),
+    "fda, teacher cached": ("fda", {"sampler": "class_balanced", "teacher_cache": "center_crop"}),
+    "proxy_fda, teacher online": ("proxy_fda", {"sampler": "class_balanced", "proxy_start": 0}),
+    "proxy_fda, teacher cached": ("proxy_fda", {"sampler": "class_balanced", "proxy_start": 0, "teacher_cache": "center_crop"}),
+    "lora": ("lora", {"sampler": "uniform"}),
+    "flyp": ("flyp", {"sampler": "uniform"}),
+    "clipood": ("clipood", {"sampler": "uniform"}),
+}
+"""What is timed against plain fine-tuning with the same sampler."""
 
 
-def run_bench(root: Path) -> list[dict[str, Any]]:
-    """Times a step of each regularizer against plain fine-tuning with the same sampler, and the loop against bare passes.
+def run_bench(root: Path, device: str = "auto") -> list[dict[str, Any]]:
+    """Times a step of the methods against plain fine-tuning with the same sampler, and the loop against bare passes.
 
     Returns:
-        Rows of name, ratio (median of paired ratios), seconds of both, and the number of pairs.
+        Rows of name, ratio (median of paired ratios), seconds of both, the number of pairs, and the peak memory of a
+        process that takes a few such steps.
     """
-    backbone = load_backbone("glyphclip", torch.device("cpu"))
-
-    def trainer(method: str, sampler: str = "uniform") -> Trainer:
-        config = make_config("glyphclip", "food", method, options={"steps": 1000, "sampler": sampler})
-        return make_trainer(starting_classifier(backbone, find_method(method), config, root), backbone, config, root)
-
-    plain = {sampler: trainer("ft", sampler) for sampler in ("uniform", "class_balanced")}
-    rows = [_paired("pipeline against bare forward and backward", _stepper(plain["uniform"]), _bare(plain["uniform"]))]
-    for method, sampler in (("l2_sp", "uniform"), ("ldifs", "uniform"), ("fda", "class_balanced")):
-        rows.append(_paired(f"{method} step against ft", _stepper(trainer(method, sampler)), _stepper(plain[sampler])))
+    configs = {name: bench_config(method, options, device) for name, (method, options) in STEPS.items()}
+    plain = {sampler: bench_config("ft", {"sampler": sampler}, device) for sampler in ("uniform", "class_balanced")}
+    trainers = {sampler: trainer_of(config, root) for sampler, config in plain.items()}
+    rows = [_paired("pipeline against bare forward and backward", _stepper(trainers["uniform"]), _bare(trainers["uniform"]))]
+    rows[0]["peak_mb"] = peak_memory(plain["uniform"], root)
+    for name, config in configs.items():
+        row = _paired(f"{name}, against ft", _stepper(trainer_of(config, root)), _stepper(trainers[config.options["sampler"]]))
+        rows.append(row | {"peak_mb": peak_memory(config, root)})
     begin = time.perf_counter()
     for split in ("train", "val", "test"):
         get_dataset("food", "color", split, root)
-    rows.append({"name": "food, three splits from the cache", "seconds": time.perf_counter() - begin, "pairs": 1})
-    return rows
+    return [*rows, {"name": "food, three splits from the cache", "seconds": time.perf_counter() - begin, "pairs": 1}]
+
+
+def bench_config(method: str, options: Mapping[str, Any], device: str) -> RunConfig:
+    """Returns a config on the bundled model and task, long enough that its schedule plays no part."""
+    return make_config("glyphclip", "food", method, device=device, options={"steps": 1000, "batch_size": BATCH_SIZE, **options})
+
+
+def trainer_of(config: RunConfig, root: Path) -> Trainer:
+    """Returns a trainer ready for its first step."""
+    backbone = load_backbone(config.model, resolve_device(config.device))
+    return make_trainer(starting_classifier(backbone, find_method(config.method), config, root), backbone, config, root)
+
+
+def peak_memory(config: RunConfig, root: Path) -> float:
+    """Returns the peak memory in MB of a fresh process that takes five steps: of the GPU if it uses one, else resident."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_peak_of_steps, (config, root))
+
+
+def _peak_of_steps(config: RunConfig, root: Path) -> float:
+    trainer = trainer_of(config, root)
+    for _, _ in zip(range(5), trainer.steps(), strict=False):
+        pass
+    if trainer.device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def _stepper(trainer: Trainer) -> Callable[[], None]:
@@ -47,10 +91,19 @@ def _stepper(trainer: Trainer) -> Callable[[], None]:
 
 
 def _bare(trainer: Trainer) -> Callable[[], None]:
-    """Forward and backward on one fixed batch, with no data, optimizer or clipping."""
+    """Forward and backward on the run's own batches, drawn before, with no optimizer, clipping or record."""
     model = trainer.state.classifier
-    images, labels = trainer.data.preprocess(trainer.data.images[:64]), trainer.data.labels[:64]
-    return lambda: F.cross_entropy(model(images), labels).backward()
+    batches = [trainer.sampler(step) for step in range(PAIRS + 1)]
+    ready = iter([(trainer.data.inputs(rows, trainer.device), trainer.data.labels[rows].to(trainer.device)) for rows in batches])
+
+    def bare() -> None:
+        images, labels = next(ready)
+        model.zero_grad(set_to_none=True)
+        with torch.autocast(trainer.device.type, torch.bfloat16, enabled=trainer.device.type == "cuda"):
+            features = model.encoder(images)
+        F.cross_entropy(model.head(features), labels).backward()
+
+    return bare
 
 
 def _paired(name: str, first: Callable[[], None], second: Callable[[], None]) -> dict[str, Any]:
@@ -61,12 +114,25 @@ def _paired(name: str, first: Callable[[], None], second: Callable[[], None]) ->
 
 
 def _timed(action: Callable[[], None]) -> float:
+    _wait()
     begin = time.perf_counter()
     action()
+    _wait()
     return time.perf_counter() - begin
+
+
+def _wait() -> None:
+    """Lets a GPU finish what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def as_text(rows: list[dict[str, Any]]) -> str:
     """Returns the rows for a terminal."""
-    ratios = [f"{row['ratio']:6.2f}x" if "ratio" in row else f"{'':7}" for row in rows]
-    return "\n".join(f"{row['name']:46} {ratio}  {row['seconds'] * 1000:8.1f} ms  n={row['pairs']}" for row, ratio in zip(rows, ratios, strict=True))
+
+    def line(row: dict[str, Any]) -> str:
+        ratio = f"{row['ratio']:6.2f}x" if "ratio" in row else f"{'':7}"
+        peak = f"{row['peak_mb']:7.0f} MB" if "peak_mb" in row else ""
+        return f"{row['name']:46} {ratio}  {row['seconds'] * 1000:8.1f} ms  n={row['pairs']}  {peak}"
+
+    return "\n".join(map(line, rows))

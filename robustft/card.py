@@ -72,7 +72,7 @@ def score_table(folder: Path, root: Path) -> pd.DataFrame:
                     "domain": domain,
                     "classes": len(data.class_names),
                     "test": len(data),
-                    "zero-shot": 100 * head_accuracy(zero_shot_head(backbone, data.class_names, data.templates), encoded.test),
+                    "zero-shot": 100 * head_accuracy(zero_shot_head(backbone.text, data.class_names, data.templates), encoded.test),
                     "linear probe": 100 * head_accuracy(probe_head(fit_probe(encoded)), encoded.test),
                     "purity@10": 100 * float(np.mean(encoded.test.labels[neighbors] == encoded.test.labels[:, None])),
                 }

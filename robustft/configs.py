@@ -13,6 +13,7 @@ from .registry import Param, discover, find, parse_value
 from .types import RunConfig, UserError, quoted
 
 SEED = Param("seed", int, 0, 0, 2**31 - 1)
+CURVE = Param("curve", bool, True)
 CONFIG_BYTES = 100_000
 """A config file is a few hundred bytes; a much larger one is something else."""
 
@@ -26,6 +27,7 @@ def make_config(
     device: str = "auto",
     options: Mapping[str, Any] | None = None,
     held_out: Sequence[str] | None = None,
+    curve: Any = True,
 ) -> RunConfig:
     """Checks what was asked for and fills in every default.
 
@@ -37,6 +39,7 @@ def make_config(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
         options: Settings that differ from the method's defaults.
         held_out: Tasks to measure forgetting on; None takes all others.
+        curve: Whether the models between start and end are measured too.
 
     Raises:
         UserError: At the first thing that is unknown or out of range; names it and what is allowed.
@@ -54,7 +57,7 @@ def make_config(
             raise UserError(f"held-out task {name!r} is the downstream task itself; leave it out of the held-out tasks.")
     # In the registry's order, so that the same tasks named in another order are the same run.
     others = tuple(name for name in discover("datasets") if name != dataset and (held_out is None or name in held_out))
-    return RunConfig(model, dataset, method, parse_value(SEED, seed), device, resolve_options(method, options or {}), others)
+    return RunConfig(model, dataset, method, parse_value(SEED, seed), device, resolve_options(method, options or {}), others, parse_value(CURVE, curve))
 
 
 def read_config(path: Path) -> RunConfig:
@@ -96,7 +99,7 @@ def config_of(raw: Mapping[str, Any]) -> RunConfig:
     if held_out is not None and not (isinstance(held_out, (list, tuple)) and all(isinstance(name, str) for name in held_out)):
         raise UserError(f"held_out = {quoted(held_out)} is not allowed; give a list of task names.")
     named = (raw["model"], raw["dataset"], raw["method"])
-    return make_config(*named, seed=raw.get("seed", 0), device=raw.get("device", "auto"), options=options, held_out=held_out)
+    return make_config(*named, seed=raw.get("seed", 0), device=raw.get("device", "auto"), options=options, held_out=held_out, curve=raw.get("curve", True))
 
 
 def config_json(config: RunConfig) -> str:
@@ -114,6 +117,8 @@ def command_line(config: RunConfig) -> str:
     words += ["--seed", str(config.seed), "--device", config.device]
     if set(config.held_out) != {name for name in discover("datasets") if name != config.dataset}:
         words += ["--held-out", ",".join(config.held_out)]
+    if not config.curve:
+        words += ["--no-curve"]
     return shlex.join(words)
 
 

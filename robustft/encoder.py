@@ -1,14 +1,16 @@
 """One code path for every open_clip model: its image tower with taps, its text tower, its own preprocessing."""
 
+import copy
 import hashlib
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -69,6 +71,38 @@ def _as_tokens(activation: Tensor) -> Float[Tensor, "n t w"]:
     return activation.flatten(2).transpose(1, 2) if activation.ndim == 4 else activation
 
 
+class TextTower(nn.Module):
+    """A text tower with its tokenizer and logit scale.
+
+    Args:
+        clip: The whole model; what is not the image tower is copied.
+        tokenizer: Its own.
+    """
+
+    def __init__(self, clip: nn.Module, tokenizer: Callable[[list[str]], Tensor]):
+        super().__init__()
+        # The memo lets the copy skip the image tower, whatever the model calls its text part.
+        self.clip, self.tokenizer = copy.deepcopy(clip, {id(clip.visual): nn.Identity()}), tokenizer
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "TextTower":
+        """Copies the weights; the tokenizer never changes and is shared."""
+        return TextTower(self.clip, self.tokenizer)
+
+    def tokenize(self, prompts: Sequence[str]) -> Int[Tensor, "t length"]:
+        """Returns the tokens of prompts, on the tower's device."""
+        return self.tokenizer(list(prompts)).to(next(self.clip.parameters()).device)
+
+    def forward(self, tokens: Int[Tensor, "t length"]) -> Float[Tensor, "t d"]:
+        """Returns unit embeddings."""
+        return F.normalize(self.clip.encode_text(tokens), dim=-1)  # type: ignore[operator]
+
+    @property
+    def scale(self) -> Float[Tensor, ""]:
+        """Multiplier of cosines, at most 100; beyond that the value stops but its gradient still leads back."""
+        log_scale: Tensor = self.clip.logit_scale  # type: ignore[assignment]
+        return (log_scale + (log_scale.clamp(max=math.log(100)) - log_scale).detach()).exp()
+
+
 @dataclass(frozen=True)
 class Backbone:
     """A foundation model ready for use: frozen, in eval mode, on one device.
@@ -76,8 +110,7 @@ class Backbone:
     Attributes:
         name: As the registry lists it.
         encoder: The image tower; copy it before training.
-        encode_text: Prompts to unit embeddings.
-        logit_scale: Multiplier of cosines in its zero-shot head.
+        text: The text tower.
         preprocess: RGB bytes of any size to the tower's input, as the checkpoint asks.
         weights_hash: Hash of the image tower's weights and of the preprocessing, for cache keys.
         clip: The whole model, both towers.
@@ -86,8 +119,7 @@ class Backbone:
 
     name: str
     encoder: Encoder
-    encode_text: Callable[[Sequence[str]], Float[Tensor, "t d"]]
-    logit_scale: float
+    text: TextTower
     preprocess: Callable[[UInt8[Tensor, "n 3 h w"]], Float[Tensor, "n 3 s s"]]
     weights_hash: str
     clip: nn.Module
@@ -116,16 +148,11 @@ def load_clip(name: str, open_clip_name: str, pretrained: str | None = None) -> 
     finally:
         logging.getLogger().setLevel(level)
     model.eval().requires_grad_(False)
-    tokenizer = open_clip.get_tokenizer(open_clip_name)
-
-    @torch.no_grad()
-    def encode_text(prompts: Sequence[str]) -> Tensor:
-        return F.normalize(model.encode_text(tokenizer(list(prompts))), dim=-1)
-
+    text = TextTower(model, open_clip.get_tokenizer(open_clip_name))
     config = {"model_cfg": open_clip.get_model_config(open_clip_name), "preprocess_cfg": open_clip.get_model_preprocess_cfg(model)}
     preprocess = Preprocess(config["preprocess_cfg"])
     digest = f"{hash_weights(model.visual.state_dict())}-{preprocess.key}"
-    return Backbone(name, Encoder(model.visual).eval(), encode_text, model.logit_scale.exp().item(), preprocess, digest, model, config)
+    return Backbone(name, Encoder(model.visual).eval(), text, preprocess, digest, model, config)
 
 
 class Preprocess:

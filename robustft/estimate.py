@@ -37,7 +37,7 @@ def estimate(config: RunConfig, root: Path) -> dict[str, float]:
     step_seconds = 0.0
     if method.trains != "none":
         quick = replace(config, options={**config.options, "head_start": "zero_shot"})
-        trainer = make_trainer(starting_classifier(backbone, method, quick, root).to(device), backbone, quick, root)
+        trainer = make_trainer(starting_classifier(backbone, method, quick, root), backbone, quick, root)
         times = [record.seconds for _, record in zip(range(MEASURED_STEPS), trainer.steps(), strict=False)]
         step_seconds = statistics.median(times[1:] or times)
     steps = train_config(config.options).steps if config.options else 0
@@ -63,5 +63,6 @@ def _measuring_seconds(config: RunConfig, backbone: Backbone, root: Path) -> flo
     extract(backbone.encoder, backbone.preprocess, data)
     one_pass = time.perf_counter() - begin
     # Each domain of each task is encoded in full once (about twice its test split) and its test split once an alpha.
-    passes = len(list(tasks_of(config))) * (2.2 + (len(ALPHAS) - 2 if find_method(config.method).trains != "none" else 0))
+    has_curve = config.curve and find_method(config.method).trains != "none"
+    passes = len(list(tasks_of(config))) * (2.2 + (len(ALPHAS) - 2 if has_curve else 0))
     return one_pass * passes + 0.4 * len(list(tasks_of(config)))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .heads import Head, probe_head
+from .heads import Head, TextHead, probe_head
 from .metrics.accuracy import accuracy
 from .probe import LinearProbe
 from .registry import discover
@@ -24,10 +24,10 @@ class Encoded:
     val: Features | None = None
 
 
-def head_accuracy(head: Head, features: Features) -> float:
+def head_accuracy(head: Head | TextHead, features: Features) -> float:
     """Returns the accuracy of a head on features."""
     with torch.no_grad():
-        logits = head(torch.from_numpy(np.asarray(features.values)).to(head.weight.device))
+        logits = head(torch.from_numpy(np.asarray(features.values)).to(next(head.parameters()).device))
     return accuracy(logits.cpu().numpy(), features.labels)
 
 
@@ -39,7 +39,7 @@ def fit_probe(encoded: Encoded, strength: float | None = None) -> LinearProbe:
     return LinearProbe(strength).fit(encoded.train.values, encoded.train.labels)
 
 
-def compare(before: Encoded, after: Encoded, zero_shot: Head, strength: float) -> list[Score]:
+def compare(before: Encoded, after: Encoded, zero_shot: Head, strength: float, own_text: Head | None = None) -> list[Score]:
     """Measures one task in one domain before and after: zero-shot, linear probe, drift, neighbours kept.
 
     Both probes use the same code, data and strength, the one chosen on the validation features of the start.
@@ -49,6 +49,7 @@ def compare(before: Encoded, after: Encoded, zero_shot: Head, strength: float) -
         after: Features of the fine-tuned one; same images.
         zero_shot: The task's zero-shot head, from the unchanged text tower.
         strength: Of both probes.
+        own_text: The task's zero-shot head from the tuned text tower, where that was trained too.
     """
     # Both fitted anew from zero: features that did not change then give exactly the same probe.
     probe_before, probe_after = fit_probe(before, strength), fit_probe(after, strength)
@@ -60,12 +61,14 @@ def compare(before: Encoded, after: Encoded, zero_shot: Head, strength: float) -
     }
     accuracies["delta_zs"] = accuracies["zs_accuracy"] - accuracies["zs_accuracy_0"]
     accuracies["delta_lp"] = accuracies["lp_accuracy"] - accuracies["lp_accuracy_0"]
+    if own_text is not None:
+        accuracies["delta_zs_own_text"] = head_accuracy(own_text, after.test) - accuracies["zs_accuracy_0"]
     moved = {f"drift_{name}": entry.function(before.test.values, after.test.values) for name, entry in discover("drift").items()}
     n = len(before.test.labels)
     return [Score(before.dataset, before.domain, metric, value, n) for metric, value in {**accuracies, **moved}.items()]
 
 
-def downstream_scores(domains: Sequence[Encoded], head: Head) -> list[Score]:
+def downstream_scores(domains: Sequence[Encoded], head: Head | TextHead) -> list[Score]:
     """Measures the trained head and a fresh probe on the downstream task: the first domain is ID, the others OOD.
 
     The probe is fitted in the first domain only and read in all of them.

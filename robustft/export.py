@@ -8,11 +8,11 @@ import torch
 from . import store
 from .devices import resolve_device
 from .files import disk_error, write_json
-from .heads import Classifier
-from .interpolate import interpolate
+from .heads import Classifier, TextHead, plain_head
+from .interpolate import interpolate, recompute_statistics
 from .methods import find_method
 from .run import load_backbone, starting_classifier
-from .types import RunConfig, UserError
+from .types import RunConfig, TrainData, UserError
 
 
 def write_interpolated(run_id: str, alpha: float, out: Path, root: Path) -> Path:
@@ -58,10 +58,14 @@ def _at_alpha(
     start = starting_classifier(backbone, find_method(config.method), config, root)
     between = copy.deepcopy(start)
     between.load_state_dict(interpolate(start.state_dict(), theta_1, alpha))
+    train = get_dataset(config.dataset, domains_of(config.dataset)[0], "train", root)
+    if 0 < alpha < 1:
+        recompute_statistics(between.encoder, TrainData(torch.as_tensor(train.images), torch.as_tensor(train.labels), backbone.preprocess))
     clip = copy.deepcopy(backbone.clip)
     clip.visual.load_state_dict(between.encoder.visual.state_dict())  # type: ignore[union-attr, operator]
-    classes = get_dataset(config.dataset, domains_of(config.dataset)[0], "val", root).class_names
-    return between, clip, dict(backbone.config), classes
+    if isinstance(between.head, TextHead):
+        clip.load_state_dict(between.head.tower.clip.state_dict(), strict=False)  # all but the image tower
+    return between, clip, dict(backbone.config), train.class_names
 
 
 def _write(classifier: Classifier, clip: torch.nn.Module, config: dict[str, object], lineage: dict[str, object], out: Path) -> Path:
@@ -72,7 +76,7 @@ def _write(classifier: Classifier, clip: torch.nn.Module, config: dict[str, obje
     part = out.with_name(f".{out.name}.part")
     part.mkdir()
     save_file({k: v.detach().contiguous() for k, v in clip.state_dict().items()}, part / "open_clip_model.safetensors")
-    save_file({k: v.detach().contiguous() for k, v in classifier.head.state_dict().items()}, part / "head.safetensors")
+    save_file({k: v.detach().contiguous() for k, v in plain_head(classifier.head).state_dict().items()}, part / "head.safetensors")
     write_json(part / "open_clip_config.json", config)
     write_json(part / "classes.json", lineage)
     part.rename(out)

@@ -1,11 +1,13 @@
-"""Heads: linear maps from features to classes, started from class names or from a linear probe."""
+"""Heads: linear maps from features to classes, started from class names, from a linear probe, or made of text anew each time."""
+
+import copy
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .encoder import Backbone, Encoder
+from .encoder import Encoder, TextTower
 from .probe import LinearProbe
 
 
@@ -17,15 +19,67 @@ class Head(nn.Module):
         self.weight = nn.Parameter(weight.clone())
         self.bias = nn.Parameter(torch.zeros(len(weight)) if bias is None else bias.clone())
 
-    def forward(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n c"]:
+    def class_weights(self, generator: torch.Generator | None = None) -> Float[Tensor, "c d"]:
+        """Returns the row of each class."""
+        return self.weight
+
+    def captions(self, labels: Int[Tensor, "n"], generator: torch.Generator) -> Float[Tensor, "n d"]:
+        """Returns the row of each label, which is its class's text where the head was started from class names."""
+        return self.weight[labels]
+
+    def logits(self, features: Float[Tensor, "n d"], class_weights: Float[Tensor, "c d"]) -> Float[Tensor, "n c"]:
         """Returns logits of raw features; they are normalised here, in training and evaluation alike."""
-        return F.linear(F.normalize(features.float(), dim=-1), self.weight, self.bias)
+        return F.linear(F.normalize(features.float(), dim=-1), class_weights, self.bias)
+
+    def forward(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n c"]:
+        """Returns logits."""
+        return self.logits(features, self.class_weights())
+
+
+class TextHead(nn.Module):
+    """A head with no weights of its own: the text tower, which trains along, writes the row of each class.
+
+    Source:
+        Goyal et al. 2023 (FLYP), arXiv:2212.00638: after training, the zero-shot head is built anew from the tuned text tower.
+    """
+
+    tokens: Tensor
+
+    def __init__(self, tower: TextTower, class_names: tuple[str, ...], templates: tuple[str, ...]):
+        super().__init__()
+        self.tower = copy.deepcopy(tower)
+        tokens = tower.tokenize([template.format(name) for name in class_names for template in templates])
+        self.register_buffer("tokens", tokens.view(len(class_names), len(templates), -1), persistent=False)
+
+    def class_weights(self, generator: torch.Generator | None = None) -> Float[Tensor, "c d"]:
+        """Returns the row of each class: the mean over all templates, or with a generator one template drawn for each class."""
+        n_classes, n_templates, length = self.tokens.shape
+        if generator is not None:
+            return self._drawn(torch.arange(n_classes), generator)
+        embeddings = self.tower(self.tokens.view(-1, length)).view(n_classes, n_templates, -1)
+        return self.tower.scale * F.normalize(embeddings.mean(1), dim=-1)
+
+    def captions(self, labels: Int[Tensor, "n"], generator: torch.Generator) -> Float[Tensor, "n d"]:
+        """Returns a text for each label, its template drawn: a unit embedding times the logit scale."""
+        return self._drawn(labels, generator)
+
+    def _drawn(self, labels: Tensor, generator: torch.Generator) -> Tensor:
+        templates = torch.randint(self.tokens.shape[1], labels.shape, generator=generator)
+        return self.tower.scale * self.tower(self.tokens[labels.cpu(), templates])
+
+    def logits(self, features: Float[Tensor, "n d"], class_weights: Float[Tensor, "c d"]) -> Float[Tensor, "n c"]:
+        """Returns logits of raw features."""
+        return F.linear(F.normalize(features.float(), dim=-1), class_weights)
+
+    def forward(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n c"]:
+        """Returns logits under all templates."""
+        return self.logits(features, self.class_weights())
 
 
 class Classifier(nn.Module):
     """An image tower and a head. Its state dict is what a run saves."""
 
-    def __init__(self, encoder: Encoder, head: Head):
+    def __init__(self, encoder: Encoder, head: Head | TextHead):
         super().__init__()
         self.encoder, self.head = encoder, head
 
@@ -34,7 +88,8 @@ class Classifier(nn.Module):
         return self.head(self.encoder(images))
 
 
-def zero_shot_head(backbone: Backbone, class_names: tuple[str, ...], templates: tuple[str, ...]) -> Head:
+@torch.no_grad()
+def zero_shot_head(text: TextTower, class_names: tuple[str, ...], templates: tuple[str, ...]) -> Head:
     """Builds the head that needs no training: class-name embeddings, averaged over prompts, times the logit scale.
 
     Each prompt's embedding is normalised, the mean over templates is normalised again, and the scale is put into the
@@ -43,11 +98,17 @@ def zero_shot_head(backbone: Backbone, class_names: tuple[str, ...], templates: 
     Source:
         open_clip ``build_zero_shot_classifier``; wise-ft src/models/zeroshot.py.
     """
-    prompts = [template.format(name) for name in class_names for template in templates]
-    embeddings = backbone.encode_text(prompts).view(len(class_names), len(templates), -1)
-    return Head(backbone.logit_scale * F.normalize(embeddings.mean(1), dim=-1))
+    tokens = text.tokenize([template.format(name) for name in class_names for template in templates])
+    embeddings = text(tokens).view(len(class_names), len(templates), -1)
+    return Head(text.scale * F.normalize(embeddings.mean(1), dim=-1))
 
 
 def probe_head(probe: LinearProbe) -> Head:
     """Turns a fitted probe, which works on the same unit features, into a head."""
     return Head(probe.weight, probe.bias)
+
+
+@torch.no_grad()
+def plain_head(head: Head | TextHead) -> Head:
+    """Returns a head as a matrix of weights, whatever wrote them."""
+    return Head(head.class_weights(), head.bias if isinstance(head, Head) else None)

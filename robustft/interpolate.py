@@ -2,9 +2,14 @@
 
 from collections.abc import Mapping
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from .types import UserError
+from .seeds import generator_of
+from .types import TrainData, UserError
+
+STATISTICS_BATCHES, STATISTICS_SIZE = 200, 64
 
 
 def interpolate(theta_0: Mapping[str, Tensor], theta_1: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
@@ -49,3 +54,37 @@ def _between(name: str, start: Tensor, end: Tensor, alpha: float) -> Tensor:
     if alpha == 0:
         return start.clone()
     return ((1 - alpha) * start.float() + alpha * end.float()).to(end.dtype)
+
+
+@torch.no_grad()
+def recompute_statistics(encoder: nn.Module, data: TrainData) -> bool:
+    """Measures the statistics of batch normalisation anew, on training images: averaged ones fit no averaged weights.
+
+    Only those layers see training mode, so that dropout stays off. A model without them is left alone.
+
+    Args:
+        encoder: Changed in place.
+        data: Training images of the run; at most 200 batches of 64 are looked at, not augmented.
+
+    Returns:
+        Whether there was anything to measure.
+
+    Source:
+        Izmailov et al. 2018, arXiv:1803.05407, on averaged weights.
+    """
+    layers = [module for module in encoder.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    if not layers:
+        return False
+    momenta, device = [layer.momentum for layer in layers], next(encoder.parameters()).device
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # a cumulative mean over all batches
+        layer.train()
+    rows = torch.randperm(len(data.labels), generator=generator_of("statistics")).split(STATISTICS_SIZE)
+    whole = [part for part in rows if len(part) == STATISTICS_SIZE] or rows
+    for part in whole[:STATISTICS_BATCHES]:
+        encoder(data.inputs(part, device))
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+        layer.eval()
+    return True

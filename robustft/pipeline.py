@@ -235,3 +235,15 @@ def maps_state(dataset: str, domain: str, root: Path) -> str | None:
     """Returns the state of the last job that made UMAPs of one domain of one task, None if there was none."""
     found = [job.state for job in _jobs(root) if job.run_id == f"maps-{dataset}-{domain}"]
     return found[-1] if found else None
+
+
+def submit_study(name: str, root: Path) -> Path:
+    """Puts a whole study into the queue as one job, which spares each of its runs the start of a process; returns its folder."""
+    store.check_root(root)
+    folder = root / "studies" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "done").unlink(missing_ok=True)
+    argv = [sys.executable, "-m", "robustft", "study", name, "--here", "--runs-dir", str(root), "--marker", str(folder / "done")]
+    jobs.submit(root, f"study-{name}", argv, folder=folder)
+    ensure_supervisor(root)
+    return folder

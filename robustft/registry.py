@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from .types import Range, UserError, quoted
 
-PACKAGES = ("datasets", "backbones", "regularizers", "metrics", "drift")
+PACKAGES = ("datasets", "backbones", "regularizers", "task_losses", "tuning", "averages", "metrics", "drift")
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,11 @@
 import copy
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,13 +17,14 @@ from .devices import resolve_device
 from .encoder import Backbone
 from .evaluate import fit_probe
 from .files import write_json
-from .heads import Classifier, Head, probe_head, zero_shot_head
-from .methods import Method, find_method, regularizer_of, regularizer_options, train_config
+from .heads import Classifier, Head, TextHead, probe_head, zero_shot_head
+from .interpolate import recompute_statistics
+from .methods import Method, average_rule, check_together, find_method, part_options, train_config
 from .objective import Objective
 from .registry import find
 from .sources import domains_of, get_dataset, get_encoded
-from .train import TrainConfig, TrainData, Trainer
-from .types import RunConfig, RunRecord, StepRecord, UserError
+from .train import TrainConfig, Trainer
+from .types import RunConfig, RunRecord, StepRecord, TrainData, UserError
 
 STOPPED = 143
 """Exit code of a run that was asked to stop, as a shell reports SIGTERM."""
@@ -110,16 +112,20 @@ def _finished(run_id: str, root: Path) -> RunRecord | None:
 
 def _carry_out(config: RunConfig, run_id: str, root: Path, tell: _Teller) -> RunRecord:
     tell("loading")
+    n_classes = len(get_dataset(config.dataset, domains_of(config.dataset)[0], "train", root).class_names)
+    for warning in check_together(config.method, config.options, n_classes):
+        tell.report(f"warning: {warning}")
     torch.manual_seed(config.seed)
     device = resolve_device(config.device)
     backbone = load_backbone(config.model, device)
-    start = starting_classifier(backbone, find_method(config.method), config, root).to(device)
+    start = starting_classifier(backbone, find_method(config.method), config, root)
     end = _train(start, backbone, config, run_id, root, tell)
     scores = measure(backbone, end, config, root, tell)
     keys = {"before": backbone.weights_hash, "after": weights_key(end, backbone)}
     write_json(store.run_folder(run_id, root) / "encoders.json", keys)
-    curve = wise_curve(backbone, start, end, config, scores, root, tell)
-    write_json(store.run_folder(run_id, root) / "wise.json", wise_rows(curve))
+    if config.curve:
+        curve = wise_curve(backbone, start, end, config, scores, root, tell)
+        write_json(store.run_folder(run_id, root) / "wise.json", wise_rows(curve))
     store.write_status(run_id, root, stage="finished", step=1, steps=1, started=tell.started)
     record = store.finish_run(config, scores, root=root)
     store.drop_checkpoint(run_id, root)
@@ -130,46 +136,82 @@ def load_backbone(name: str, device: torch.device) -> Backbone:
     """Returns a backbone by name, its tower on a device."""
     backbone: Backbone = find("backbones", name).function()
     backbone.encoder.to(device)
+    backbone.text.to(device)
     return backbone
 
 
 def starting_classifier(backbone: Backbone, method: Method, config: RunConfig, root: Path) -> Classifier:
     """Returns the model that a run begins from: the foundation model's tower and the head that the method asks for."""
-    head_start = config.options.get("head_start", method.defaults.get("head_start", "zero_shot"))
-    return Classifier(copy.deepcopy(backbone.encoder), starting_head(backbone, head_start, config.dataset, root))
+    return Classifier(copy.deepcopy(backbone.encoder), starting_head(backbone, method, config, root)).to(_device_of(backbone)).eval()
 
 
-def starting_head(backbone: Backbone, head_start: str, dataset: str, root: Path) -> Head:
-    """Returns a zero-shot head, or a linear probe fitted on the training part only."""
-    domain = domains_of(dataset)[0]
-    if head_start == "linear_probe":
-        encoded = get_encoded(backbone.encoder, backbone.preprocess, backbone.weights_hash, dataset, domain, root)
+def _device_of(backbone: Backbone) -> torch.device:
+    return next(backbone.encoder.parameters()).device
+
+
+def starting_head(backbone: Backbone, method: Method, config: RunConfig, root: Path) -> Head | TextHead:
+    """Returns a zero-shot head, a linear probe fitted on the training part only, or a head that the text tower writes."""
+    domain = domains_of(config.dataset)[0]
+    if config.options.get("head_start", method.defaults.get("head_start")) == "linear_probe":
+        encoded = get_encoded(backbone.encoder, backbone.preprocess, backbone.weights_hash, config.dataset, domain, root)
         return probe_head(fit_probe(encoded))
-    data = get_dataset(dataset, domain, "train", root)
-    return zero_shot_head(backbone, data.class_names, data.templates)
+    data = get_dataset(config.dataset, domain, "train", root)
+    return (TextHead if method.has_text_head else zero_shot_head)(backbone.text, data.class_names, data.templates)
 
 
 def _train(start: Classifier, backbone: Backbone, config: RunConfig, run_id: str, root: Path, tell: _Teller) -> Classifier:
     """Returns the trained model: read from disk if the run got that far before, else trained from its last checkpoint."""
     end = copy.deepcopy(start)
     weights = store.load_weights(run_id, "theta_1", root=root)
-    if weights is not None:
+    if weights is None and find_method(config.method).trains != "none":
+        trainer = make_trainer(end, backbone, config, root)
+        _loop(trainer, train_config(config.options), run_id, root, tell)
+        end = finished_classifier(trainer, config)
+    if weights is None:
+        store.save_weights(run_id, "theta_1", end.state_dict(), root)
+    else:
         end.load_state_dict(weights)
-        return end.eval()
-    if find_method(config.method).trains != "none":
-        _loop(make_trainer(end, backbone, config, root), train_config(config.options), run_id, root, tell)
-    store.save_weights(run_id, "theta_1", end.state_dict(), root)
     return end.eval()
 
 
 def make_trainer(classifier: Classifier, backbone: Backbone, config: RunConfig, root: Path) -> Trainer:
-    """Puts data, objective and settings of a run together."""
-    dataset = get_dataset(config.dataset, domains_of(config.dataset)[0], "train", root)
-    data = TrainData(torch.as_tensor(dataset.images), torch.as_tensor(dataset.labels), backbone.preprocess)
-    settings = train_config(config.options)
-    entry = regularizer_of(find_method(config.method))
-    objective = Objective(entry, regularizer_options(config.method, config.options), settings.label_smoothing)
-    return Trainer(classifier, data, objective, settings, config.seed)
+    """Puts data, objective and settings of a run together, and prepares the classifier for what shall train of it."""
+    method, settings, options = find_method(config.method), train_config(config.options), config.options
+    domain = domains_of(config.dataset)[0]
+    dataset = get_dataset(config.dataset, domain, "train", root)
+    held = get_dataset(config.dataset, domain, "val", root) if settings.patience else None
+    validation = (torch.as_tensor(held.images), torch.as_tensor(held.labels)) if held else ()
+    data = TrainData(torch.as_tensor(dataset.images), torch.as_tensor(dataset.labels), backbone.preprocess, *validation)
+    teacher = Classifier(backbone.encoder, zero_shot_head(backbone.text, dataset.class_names, dataset.templates)).to(_device_of(backbone))
+    tune(classifier, method, options, config.seed)
+    return Trainer(classifier, teacher, data, make_objective(method, options), settings, config.seed, average_rule(method, options))
+
+
+def tune(classifier: Classifier, method: Method, options: Mapping[str, Any], seed: int) -> None:
+    """Freezes a classifier but for what a method trains of it."""
+    entry = method.parts["tuning"]
+    entry.function(classifier.requires_grad_(False), seed, **part_options(entry, options))
+
+
+def make_objective(method: Method, options: Mapping[str, Any]) -> Objective:
+    """Returns the task loss and the regularizer of a method."""
+    task_loss, regularizer = method.parts["task_losses"], method.parts.get("regularizers")
+    return Objective(regularizer, part_options(regularizer, options), task_loss, part_options(task_loss, options))
+
+
+def finished_classifier(trainer: Trainer, config: RunConfig) -> Classifier:
+    """Returns the model that training came to, its weights under the names that they started with."""
+    method, end, result = find_method(config.method), trainer.state.classifier, trainer.result()
+    # An average that came out as the start or as the last weights has statistics that fit.
+    ends = (trainer.teacher.model.encoder.state_dict(), trainer.state.classifier.encoder.state_dict())
+    is_between = method.average is not None and all(any(not torch.equal(result[f"encoder.{name}"], value) for name, value in theta.items()) for theta in ends)
+    end.load_state_dict(result)
+    finish = method.parts["tuning"].declares("finish")
+    if finish is not None:
+        finish(end)
+    if is_between:
+        recompute_statistics(end.encoder, trainer.data)
+    return end
 
 
 def _loop(trainer: Trainer, settings: TrainConfig, run_id: str, root: Path, tell: _Teller) -> None:

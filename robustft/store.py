@@ -36,6 +36,10 @@ def default_root() -> Path:
     return Path(os.environ.get("ROBUSTFT_CACHE") or Path(__file__).resolve().parent.parent / "cache")
 
 
+class RunBusy(UserError):
+    """Another process works on the run."""
+
+
 # --- names and places -------------------------------------------------------------------------------------------------
 
 
@@ -82,7 +86,7 @@ def run_lock(run_id: str, root: Path) -> Iterator[None]:
     """Holds a run for one process.
 
     Raises:
-        UserError: If another process holds it.
+        RunBusy: If another process holds it.
     """
     folder = run_folder(run_id, root)
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +94,7 @@ def run_lock(run_id: str, root: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UserError(f"run {run_id} is being worked on by another process; watch it on the Runs page or wait for its end.") from None
+            raise RunBusy(f"run {run_id} is being worked on by another process; watch it on the Runs page or wait for its end.") from None
         yield
 
 

@@ -1,6 +1,6 @@
 """The records that travel between rooms. Everything here is data; nothing here computes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,28 +77,51 @@ class KnnGraph:
 
 
 @dataclass(frozen=True)
+class TrainData:
+    """Training images and what makes them the model's input; validation images only where something is chosen on them."""
+
+    images: UInt8[Tensor, "n 3 h w"]
+    labels: Int[Tensor, "n"]
+    preprocess: Callable[[Tensor], Tensor]
+    val_images: UInt8[Tensor, "m 3 h w"] | None = None
+    val_labels: Int[Tensor, "m"] | None = None
+
+    def inputs(self, rows: Any, device: Any) -> Float[Tensor, "b 3 s s"]:
+        """Returns the model's input for some training images, not augmented."""
+        return self.preprocess(self.images[rows].to(device))
+
+
+@dataclass(frozen=True)
 class Batch:
-    """All that a regularizer may look at; the suffix ``_0`` marks the frozen starting point.
+    """All that a task loss or a regularizer may look at; the suffix ``_0`` marks the frozen starting point.
 
     Attributes:
         features: Current embeddings; gradients flow here.
         labels: Classes.
         features_0: The same images through the starting encoder.
         logits: Current outputs of the head.
+        logits_0: Outputs of the starting encoder with the zero-shot head, whatever head is trained.
+        class_weights: The head's row of each class: unit text embeddings times the logit scale, where it is made of text.
+        captions: A text of each image's class, as a unit embedding times the logit scale.
         taps: Current activations at 0, 1/4, 1/2, 3/4 and 1 of the tower's depth.
         taps_0: The same at the starting point.
         theta: Trained parameters that have a counterpart at the start, by name.
         theta_0: Those counterparts.
+        step: Updates done before this one.
     """
 
     features: Float[Tensor, "n d"]
     labels: Int[Tensor, "n"]
-    features_0: Float[Tensor, "n d"] | None = None
+    features_0: Float[Tensor, "n d0"] | None = None
     logits: Float[Tensor, "n c"] | None = None
+    logits_0: Float[Tensor, "n c"] | None = None
+    class_weights: Float[Tensor, "c d"] | None = None
+    captions: Float[Tensor, "n d"] | None = None
     taps: tuple[Float[Tensor, "n _ _"], ...] = ()
     taps_0: tuple[Float[Tensor, "n _ _"], ...] = ()
     theta: Mapping[str, Tensor] = field(default_factory=dict)
     theta_0: Mapping[str, Tensor] = field(default_factory=dict)
+    step: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,6 +136,7 @@ class RunConfig:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
         options: Every parameter of the loop and of the regularizer, none left to a default.
         held_out: Tasks on which forgetting is measured.
+        curve: Whether the models between start and end are measured too, for WiSE-FT.
     """
 
     model: str
@@ -122,6 +146,7 @@ class RunConfig:
     device: str = "auto"
     options: Mapping[str, Any] = field(default_factory=dict)
     held_out: tuple[str, ...] = ()
+    curve: bool = True
 
 
 @dataclass(frozen=True)

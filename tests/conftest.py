@@ -1,7 +1,11 @@
 """One small world for every test: a tower of a few hundred weights, a cache of one's own, and one real finished run."""
 
+import copy
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,17 +13,22 @@ from hypothesis import settings
 from torch import Tensor, nn
 
 from robustft.configs import make_config
-from robustft.encoder import Encoder
-from robustft.heads import Classifier, Head
-from robustft.run import run
-from robustft.train import TrainData
-from robustft.types import RunRecord
+from robustft.encoder import Encoder, TextTower
+from robustft.heads import Classifier, Head, TextHead
+from robustft.methods import average_rule, find_method, resolve_options, train_config
+from robustft.registry import Entry
+from robustft.run import make_objective, run, tune
+from robustft.train import Trainer
+from robustft.types import RunRecord, TrainData
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 settings.register_profile("robustft", deadline=None, derandomize=True)
 settings.load_profile("robustft")
 
-TINY_CLASSES = 6
+TINY_NAMES = ("red", "green", "yellow", "blue", "magenta", "cyan")
+TINY_CLASSES = len(TINY_NAMES)
+SMALL = {"steps": 8, "batch_size": 24, "lr": 0.01, "checkpoint_every": 2, "n_neighbors": 5, "fisher_samples": 8, "proxy_start": 3, "rank": 2}
+"""Settings that let any method run through on the tiny world in a moment."""
 
 
 class TinyTower(nn.Module):
@@ -38,6 +47,30 @@ class TinyTower(nn.Module):
         return self.project(x.mean((2, 3)))
 
 
+class TinyClip(nn.Module):
+    """The parts of an open_clip model that we touch; a text is the sum of its letters' embeddings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.visual = TinyTower()
+        self.letters = nn.Embedding(128, 5, padding_idx=0)
+        self.logit_scale = nn.Parameter(torch.tensor(2.5))
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        return self.letters(tokens).sum(1)
+
+
+def spell(prompts: list[str]) -> Tensor:
+    """A tokenizer: one token a letter, sixteen of them."""
+    return torch.tensor([[*map(ord, prompt[:16]), *[0] * (16 - len(prompt))] for prompt in prompts])
+
+
+@pytest.fixture
+def tiny_text() -> TextTower:
+    torch.manual_seed(1)
+    return TextTower(TinyClip(), spell).eval().requires_grad_(False)
+
+
 @pytest.fixture
 def tiny_classifier() -> Classifier:
     torch.manual_seed(0)
@@ -46,13 +79,39 @@ def tiny_classifier() -> Classifier:
 
 @pytest.fixture
 def tiny_data() -> TrainData:
-    """Twelve images each of six colours, under noise."""
+    """Twelve images each of six colours, under noise, and five more each for validation."""
     draw = torch.Generator().manual_seed(0)
-    labels = torch.arange(TINY_CLASSES).repeat_interleave(12)
-    bits = torch.tensor([[(c + 1) >> k & 1 for k in range(3)] for c in range(TINY_CLASSES)])
-    noise = torch.randint(-60, 60, (len(labels), 3, 8, 8), generator=draw)
-    images = (60 + 140 * bits[labels][..., None, None] + noise).clamp(0, 255).to(torch.uint8)
-    return TrainData(images, labels, lambda pixels: pixels.float() / 127.5 - 1)
+
+    def drawn(per_class: int) -> tuple[Tensor, Tensor]:
+        labels = torch.arange(TINY_CLASSES).repeat_interleave(per_class)
+        bits = torch.tensor([[(c + 1) >> k & 1 for k in range(3)] for c in range(TINY_CLASSES)])
+        noise = torch.randint(-60, 60, (len(labels), 3, 8, 8), generator=draw)
+        return (60 + 140 * bits[labels][..., None, None] + noise).clamp(0, 255).to(torch.uint8), labels
+
+    images, labels = drawn(12)
+    return TrainData(images, labels, lambda pixels: pixels.float() / 127.5 - 1, *drawn(5))
+
+
+@pytest.fixture
+def make(tiny_classifier: Classifier, tiny_data: TrainData, tiny_text: TextTower) -> Callable[..., Trainer]:
+    """Makes a trainer for any method on a copy of the tiny classifier, put together as a real run's, its options checked.
+
+    Other keywords than the options: ``classifier`` and ``data`` in place of the tiny ones, and a stub for the regularizer.
+    """
+
+    def build(method: str = "ft", *, seed: int = 0, regularizer: Entry | None = None, **given: Any) -> Trainer:
+        classifier, data = given.pop("classifier", tiny_classifier), given.pop("data", tiny_data)
+        row, allowed = find_method(method), resolve_options(method, {})
+        options = resolve_options(method, {key: value for key, value in SMALL.items() if key in allowed} | given)
+        head = TextHead(tiny_text, TINY_NAMES, ("{}", "a {} sky")) if row.has_text_head else copy.deepcopy(classifier.head)
+        student = Classifier(copy.deepcopy(classifier.encoder), head)
+        tune(student, row, options, seed)
+        objective = make_objective(row, options)
+        if regularizer is not None:
+            objective = replace(objective, regularizer=regularizer, options={})
+        return Trainer(student, copy.deepcopy(classifier), data, objective, train_config(options), seed, average_rule(row, options))
+
+    return build
 
 
 @pytest.fixture

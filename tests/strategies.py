@@ -32,4 +32,5 @@ def run_requests(draw: st.DrawFn) -> dict[str, Any]:
     held_out = draw(st.none() | st.lists(st.sampled_from(others), unique=True) | st.permutations(others))
     device = draw(st.sampled_from(["auto", "cpu", "cuda", "cuda:3"]))
     seed = draw(st.integers(0, 2**31 - 1))
-    return {"model": "glyphclip", "dataset": dataset, "method": method, "seed": seed, "device": device, "options": options, "held_out": held_out}
+    named = {"model": "glyphclip", "dataset": dataset, "method": method, "seed": seed, "device": device, "options": options, "held_out": held_out}
+    return named | {"curve": draw(st.booleans())}

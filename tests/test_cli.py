@@ -14,6 +14,7 @@ import pytest
 
 import robustft.run
 from robustft.__main__ import main
+from robustft.configs import make_config
 from robustft.methods import METHODS, method_params
 from robustft.registry import discover
 from robustft.types import RunRecord
@@ -75,7 +76,9 @@ def test_settings_reach_the_run(monkeypatch: pytest.MonkeyPatch, cache_dir: Path
     ((config, rest),) = asked
     assert (config.options["lr"], config.options["steps"], config.options["batch_size"]) == (0.01, 3, 8)
     assert (config.seed, config.device, config.held_out, rest["root"]) == (5, "cpu", ("digits", "scripts"), cache_dir)
-    assert capsys.readouterr().out == "the-run\n"
+    assert config.curve is True and capsys.readouterr().out == "the-run\n"
+    assert main([*TRAIN, "--no-curve"]) == 0
+    assert asked[-1][0].curve is False and asked[-1][0].options == make_config("glyphclip", "food", "ft").options
 
 
 BAD: list[tuple[list[str], str]] = [
@@ -85,7 +88,7 @@ BAD: list[tuple[list[str], str]] = [
     (["train", "--dataset", "cars", "--method", "ft"], "'cars'; choose one of activities"),
     (["train", "--dataset", "../food", "--method", "ft"], "'../food'; choose one of"),
     (["train", "--dataset", "food", "--method", "ldfis"], "'ldfis'; choose one of zero_shot"),
-    ([*TRAIN, "--set", "reg_weight=1"], "has no option 'reg_weight'; choose among steps"),
+    ([*TRAIN, "--set", "reg_weight=1"], "has no option 'reg_weight'; choose among label_smoothing, steps"),
     ([*TRAIN, "--set", "lr=fast"], "lr = 'fast' is not allowed; give a number from 1e-08 to 1"),
     ([*TRAIN, "--set", "lr=nan"], "lr = 'nan' is not allowed"),
     ([*TRAIN, "--set", "steps=1.5"], "steps = '1.5' is not allowed; give a whole number from 1"),

@@ -16,6 +16,7 @@ import robustft.run
 from robustft.__main__ import main
 from robustft.configs import CONFIG_BYTES, command_line, config_json, config_of, make_config, read_config
 from robustft.registry import discover
+from robustft.store import run_id_of
 from robustft.types import RunConfig, UserError
 from robustft.ui import words_of
 
@@ -41,6 +42,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"options": {"lrr": 1}}, "has no option 'lrr'; choose among .*lr"),
     ({"options": {"lr": "fast"}}, "lr = 'fast' .* from 1e-08 to 1"),
     ({"options": {"steps": float("nan")}}, "steps = nan"),
+    ({"curve": "maybe"}, "curve = 'maybe' is not allowed; give true or false"),
+    ({"curve": 1}, "curve = 1"),
+    ({"curve": None}, "curve = None"),
     ({"held_out": ["cars"]}, "'cars'; choose one of"),
     ({"held_out": ["digits", "food"]}, "'food' is the downstream task itself"),
 ]
@@ -66,6 +70,7 @@ def test_defaults_are_filled_in() -> None:
     assert make_config(**GOOD, held_out=[]).held_out == ()
     assert make_config(**GOOD, held_out=["digits", "digits"]).held_out == ("digits",)
     assert make_config(**GOOD, seed="7").seed == 7
+    assert config.curve is True and unhooked(**GOOD, curve="false").curve is False
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -80,6 +85,15 @@ def test_file_is_read_as_it_was_written(request_: dict[str, Any], tmp_path: Path
     assert config_of(json.loads(config_json(config))) == config
 
 
+def test_config_of_before_there_was_a_curve_has_one() -> None:
+    old = {key: value for key, value in json.loads(config_json(make_config(**GOOD, curve=False))).items() if key != "curve"}
+    assert config_of(old).curve is True
+
+
+def test_curve_is_part_of_a_run() -> None:
+    assert run_id_of(make_config(**GOOD)) != run_id_of(make_config(**GOOD, curve=False))
+
+
 FOREIGN: list[tuple[bytes, str]] = [
     (b"", "not a run's config"),
     (b"{", "not a run's config"),
@@ -92,13 +106,15 @@ FOREIGN: list[tuple[bytes, str]] = [
     (b" " * (CONFIG_BYTES + 1) + b"{}", "not a run's config"),
     (b"{}", "lacks 'model'"),
     (b'{"model": "glyphclip", "dataset": "food"}', "lacks 'method'"),
-    (b'{"name": "demo", "version": "1.0"}', "unknown key 'name'; known ones are dataset, device, held_out"),
+    (b'{"name": "demo", "version": "1.0"}', "unknown key 'name'; known ones are curve, dataset, device, held_out"),
     (b'{"model": "glyphclip", "dataset": "food", "method": "ft", "options": []}', r"options = \[\]"),
     (b'{"model": "glyphclip", "dataset": "food", "method": "ft", "options": {"lr": NaN}}', "lr = nan"),
     (b'{"model": "glyphclip", "dataset": "food", "method": "ft", "options": {"lr": 1e999}}', "lr = inf"),
     (b'{"model": "glyphclip", "dataset": "food", "method": "ft", "held_out": "digits"}', "held_out = 'digits'"),
     (b'{"model": "glyphclip", "dataset": "food", "method": "ft", "held_out": [1]}', r"held_out = \[1\]"),
     (b'{"model": "glyphclip", "dataset": "food", "method": "ft", "seed": 1.5}', "seed = 1.5"),
+    (b'{"model": "glyphclip", "dataset": "food", "method": "ft", "curve": "no"}', "curve = 'no'"),
+    (b'{"model": "glyphclip", "dataset": "food", "method": "ft", "curve": 0}', "curve = 0"),
 ]
 
 
@@ -149,3 +165,9 @@ def test_command_line_asks_for_the_same_run(request_: dict[str, Any], parsed: Ca
 def test_command_line_leaves_defaults_out() -> None:
     line = command_line(make_config(**GOOD, options={"steps": 10, "lr": 1e-3}))
     assert line == "python -m robustft train --model glyphclip --dataset food --method ft --set steps=10 --seed 0 --device auto"
+
+
+def test_command_line_says_that_no_curve_is_wanted(parsed: Callable[[str], RunConfig]) -> None:
+    wanted, unwanted = (make_config(**GOOD, curve=curve) for curve in (True, False))
+    assert command_line(unwanted) == f"{command_line(wanted)} --no-curve"
+    assert parsed(command_line(unwanted)).curve is False and parsed(command_line(wanted)).curve is True

@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from robustft import configs, pipeline, store, study, ui
 from robustft.figures import runs as charts
+from robustft.methods import METHODS
 from robustft.types import RunConfig, Score, StepRecord, UserError
 
 APP = str(Path(__file__).parent.parent / "app.py")
@@ -121,7 +122,7 @@ def test_launch_shows_only_the_fields_of_the_method(root: Path) -> None:
     assert "nothing to set" in text_of(app) and not app.text_input
     app.pills(key="launch.method").select("fda").run()
     assert app.text_input(key="fda.temperature").value == "0.1" and app.text_input(key="fda.bias").value == "none"
-    assert app.selectbox(key="fda.sampler").value == "class_balanced" and r"\mathcal{L}" in app.latex[0].value
+    assert app.selectbox(key="fda.sampler").value == "hard_classes" and r"\mathcal{L}" in app.latex[0].value
 
 
 @pytest.mark.parametrize(("typed", "told"), [("abc", "'abc'"), ("5", "'5'"), ("nan", "'nan'"), ("", "''")])
@@ -133,6 +134,47 @@ def test_launch_refuses_bad_numbers_in_one_box(root: Path, typed: str, told: str
     assert app.button(key="launch.start").disabled
     app.text_input(key="ft.lr").set_value("1e-4").run()
     assert not app.error and not app.button(key="launch.start").disabled and "lr=0.0001" in app.code[0].value
+
+
+def test_launch_tells_the_story_of_every_method(root: Path) -> None:
+    app = open_page(LAUNCH)
+    for name, method in METHODS.items():
+        app.pills(key="launch.method").select(name).run()
+        assert not app.exception and not app.error and app.latex[0].value.strip("$\n ") == method.equation.split(r", \quad")[0], name
+        shown = text_of(app)
+        assert all(words in shown for words in (method.title, method.summary, method.protects, method.cost, method.source)), name
+        assert f"--method {name}" in app.code[0].value
+
+
+def test_launch_applies_a_preset_and_calls_an_edited_one_custom(root: Path) -> None:
+    app = open_page(LAUNCH)
+    assert app.selectbox(key="launch.preset").value == "defaults"
+    app.selectbox(key="launch.preset").select("ldifs_paper").run()
+    assert app.pills(key="launch.method").value == "ldifs" and app.text_input(key="ldifs.lr").value == "1e-05"
+    assert app.selectbox(key="launch.preset").value == "ldifs_paper" and "45,000 images" in text_of(app)
+    assert "reg_weight=10.0" in app.code[0].value and "head_start=linear_probe" in app.code[0].value
+    app.number_input(key="ldifs.steps").set_value(7).run()
+    assert app.selectbox(key="launch.preset").value == "custom"
+    app.selectbox(key="launch.preset").select("defaults").run()
+    assert app.selectbox(key="launch.preset").value == "defaults" and app.code[0].value.endswith("--method ldifs --seed 0 --device auto")
+    app.text_input(key="ldifs.lr").set_value("fast").run()
+    assert app.selectbox(key="launch.preset").value == "custom" and len(app.error) == 1
+
+
+def test_launch_goes_back_to_the_preset_and_the_edits_of_a_url(root: Path) -> None:
+    app = open_page(LAUNCH, **{"launch.base": "fda_paper", "launch.method": "FDA", "fda.n_neighbors": "12"})
+    assert app.text_input(key="fda.lr").value == "1e-05" and app.number_input(key="fda.n_neighbors").value == 12
+    assert app.selectbox(key="launch.preset").value == "custom"
+
+
+def test_launch_warns_of_and_refuses_settings_that_do_not_go_together(root: Path) -> None:
+    app = open_page(LAUNCH)
+    app.pills(key="launch.method").select("fda").run()
+    assert not app.warning
+    app.number_input(key="fda.n_neighbors").set_value(3).run()
+    assert "neighbourhoods stay inside a class" in app.warning[0].value and not app.button(key="launch.start").disabled
+    app.number_input(key="fda.n_neighbors").set_value(63).run()
+    assert "give at most 62" in app.error[0].value.replace("\\", "") and app.button(key="launch.start").disabled
 
 
 def test_launch_starts_a_run_once(root: Path) -> None:

@@ -19,6 +19,8 @@ def entry_of(package: str, name: str) -> Entry:
 def test_registries_are_those_of_the_house() -> None:
     assert set(discover("regularizers")) >= {"fda", "l2_sp", "ldifs"}
     assert set(discover("datasets")) >= {"animals", "food", "travel", "activities", "objects", "symbols", "faces", "people", "digits", "scripts"}
+    assert set(discover("tuning")) >= {"full", "frozen_head", "lora"} and set(discover("averages")) >= {"beta", "ema", "wise"}
+    assert set(discover("task_losses")) >= {"contrastive", "cross_entropy", "margin_softmax"}
     assert "glyphclip" in discover("backbones") and "accuracy" in discover("metrics") and "l2" in discover("drift")
 
 

@@ -14,7 +14,7 @@ NEEDS = frozenset({"features_0"})
 LAWS = frozenset({"nonnegative"})
 TITLE = "FDA"
 SUMMARY = "Fine-tuning that keeps who is near whom among the features of a batch."
-DEFAULTS = {"sampler": "class_balanced", "reg_weight": 10.0}
+DEFAULTS = {"sampler": "hard_classes", "reg_weight": 10.0}
 PROTECTS = "neighbourhoods: who is near whom"
 COST = "one forward pass of the frozen tower a step"
 EQUATION = (
@@ -84,20 +84,21 @@ def fda_loss(features: Float[Tensor, "n d"], features_0: Float[Tensor, "n d0"], 
     if not 1 <= n_neighbors < n:
         raise UserError(f"n_neighbors = {n_neighbors} is not allowed for a batch of {n} images; give 1 to {n - 1}, or a larger batch_size.")
     with torch.autocast(features.device.type, enabled=False):
-        cosines, cosines_0 = _cosines(features), _cosines(features_0.detach())
+        cosines, cosines_0 = cosine_table(features), cosine_table(features_0.detach())
         itself = torch.eye(n, dtype=torch.bool, device=features.device)
         weights = cosines_0.clamp_min(0)
-        weights = torch.where(_neighbors(cosines_0, n_neighbors), weights, -weights)
+        weights = torch.where(nearest_mask(cosines_0, n_neighbors), weights, -weights)
         terms = F.softplus(weights * (bias - cosines / temperature))
         return terms.masked_fill(itself, 0).sum(1) / (n - 1)
 
 
-def _cosines(features: Tensor) -> Float[Tensor, "n n"]:
+def cosine_table(features: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
+    """Returns the cosine of every pair, in full precision."""
     unit = F.normalize(features.float(), dim=-1)
     return unit @ unit.T
 
 
-def _neighbors(cosines_0: Float[Tensor, "n n"], n_neighbors: int) -> Bool[Tensor, "n n"]:
+def nearest_mask(cosines_0: Float[Tensor, "n n"], n_neighbors: int) -> Bool[Tensor, "n n"]:
     """Marks each row's nearest others."""
     nearest = cosines_0.clone().fill_diagonal_(-2).topk(n_neighbors, dim=1).indices
     return torch.zeros_like(cosines_0, dtype=torch.bool).scatter_(1, nearest, True)
@@ -124,7 +125,7 @@ def calibrate(feature_batches: Sequence[Float[Tensor, "n d"]], options: Mapping[
     for features in feature_batches:
         if k + 1 >= len(features):
             raise UserError(f"n_neighbors = {k} leaves nothing to push away in a batch of {len(features)}; give at most {len(features) - 2}.")
-        nearest = _cosines(features).fill_diagonal_(-2).topk(k + 1, dim=1).values
+        nearest = cosine_table(features).fill_diagonal_(-2).topk(k + 1, dim=1).values
         midpoints.append((nearest[:, k - 1] + nearest[:, k]) / 2)
     return {"bias": round(torch.cat(midpoints).median().item() / options["temperature"], 4)}
 
@@ -132,6 +133,6 @@ def calibrate(feature_batches: Sequence[Float[Tensor, "n d"]], options: Mapping[
 def health(batch: Batch, options: Mapping[str, Any]) -> dict[str, float]:
     """Reports the share of starting cosines that the clamp changed, and the share of kept neighbours in the batch."""
     assert batch.features_0 is not None
-    cosines, cosines_0 = _cosines(batch.features.detach()), _cosines(batch.features_0)
-    kept = _neighbors(cosines, options["n_neighbors"]) & _neighbors(cosines_0, options["n_neighbors"])
+    cosines, cosines_0 = cosine_table(batch.features.detach()), cosine_table(batch.features_0)
+    kept = nearest_mask(cosines, options["n_neighbors"]) & nearest_mask(cosines_0, options["n_neighbors"])
     return {"clamp_rate": (cosines_0 < 0).float().mean().item(), "batch_overlap": kept.sum().item() / (len(kept) * options["n_neighbors"])}

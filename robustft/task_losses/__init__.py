@@ -1,0 +1,1 @@
+"""Task losses, one file each: ``name(batch, ...) -> scalar``, what the new task is learned by."""
