@@ -1,9 +1,7 @@
 """Speed and memory, as ratios within one run: machines are noisy, so every pair is timed side by side."""
 
 import multiprocessing
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from .configs import make_config
-from .devices import resolve_device
+from .devices import peak_memory, resolve_device
 from .methods import find_method
 from .run import load_backbone, make_trainer, starting_classifier
 from .sources import get_dataset
@@ -49,10 +47,10 @@ def run_bench(root: Path, device: str = "auto") -> list[dict[str, Any]]:
     plain = {sampler: bench_config("ft", {"sampler": sampler}, device) for sampler in ("uniform", "class_balanced")}
     trainers = {sampler: trainer_of(config, root) for sampler, config in plain.items()}
     rows = [_paired("pipeline against bare forward and backward", _stepper(trainers["uniform"]), _bare(trainers["uniform"]))]
-    rows[0]["peak_mb"] = peak_memory(plain["uniform"], root)
+    rows[0]["peak_mb"] = peak_of(plain["uniform"], root)
     for name, config in configs.items():
         row = _paired(f"{name}, against ft", _stepper(trainer_of(config, root)), _stepper(trainers[config.options["sampler"]]))
-        rows.append(row | {"peak_mb": peak_memory(config, root)})
+        rows.append(row | {"peak_mb": peak_of(config, root)})
     begin = time.perf_counter()
     for split in ("train", "val", "test"):
         get_dataset("food", "color", split, root)
@@ -70,7 +68,7 @@ def trainer_of(config: RunConfig, root: Path) -> Trainer:
     return make_trainer(starting_classifier(backbone, find_method(config.method), config, root), backbone, config, root)
 
 
-def peak_memory(config: RunConfig, root: Path) -> float:
+def peak_of(config: RunConfig, root: Path) -> float:
     """Returns the peak memory in MB of a fresh process that takes five steps: of the GPU if it uses one, else resident."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_peak_of_steps, (config, root))
@@ -80,9 +78,7 @@ def _peak_of_steps(config: RunConfig, root: Path) -> float:
     trainer = trainer_of(config, root)
     for _, _ in zip(range(5), trainer.steps(), strict=False):
         pass
-    if trainer.device.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    return peak_memory(trainer.device)
 
 
 def _stepper(trainer: Trainer) -> Callable[[], None]:

@@ -2,7 +2,11 @@
 
 import os
 import platform
+import re
+import resource
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import torch
@@ -50,3 +54,17 @@ def check_device(name: str) -> None:
     kind, _, index = name.partition(":")
     if not (name in ("auto", "cpu", "cuda") or (kind == "cuda" and index.isdecimal() and len(index) < 4)):
         raise UserError(f"device {quoted(name)} is unknown; give auto, cpu, cuda or cuda:0 and so on.")
+
+
+def peak_memory(device: torch.device) -> float:
+    """Returns the most memory that this process has held, in MB: of the GPU if it uses one, else resident.
+
+    Linux counts the peak of the process that started this one into ``ru_maxrss``; its own is in ``/proc``.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    status = Path("/proc/self/status")
+    own = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    if own:
+        return int(own.group(1)) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)

@@ -1,14 +1,12 @@
 """What a run will cost, measured on a few of its own steps."""
 
-import resource
 import statistics
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 from .analysis import ALPHAS, tasks_of
-from .devices import resolve_device
+from .devices import peak_memory, resolve_device
 from .encoder import Backbone
 from .features import extract
 from .methods import find_method, train_config
@@ -43,7 +41,7 @@ def estimate(config: RunConfig, root: Path) -> dict[str, float]:
     steps = train_config(config.options).steps if config.options else 0
     measure_seconds = _measuring_seconds(config, backbone, root)
     weights_mb = sum(p.numel() for p in backbone.encoder.parameters()) * 4 / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    peak = peak_memory(device)
     train_seconds = step_seconds * steps
     return {
         "step_seconds": step_seconds,
