@@ -79,7 +79,7 @@ STUDIES: Mapping[str, Study] = {
         "Demo study",
         "What does plain fine-tuning forget, and which regularizer gives it back?",
         ("food",),
-        {"zero_shot": {}, "ft": {}, "lp_ft": {}, "l2_sp": {}, "ldifs": {}, "fda": {}},
+        {"zero_shot": {}, "ft": {}, "lp_ft": {}, "l2_sp": {}, "ldifs": {}, "fda": {"sampler": "class_balanced"}},
         {"steps": 120, "lr": 1e-3},
     ),
     "methods": Study(
