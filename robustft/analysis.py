@@ -11,8 +11,8 @@ from .encoder import Backbone, TextTower, hash_weights
 from .evaluate import compare, downstream_scores, head_accuracy, summarize
 from .heads import Classifier, Head, TextHead, zero_shot_head
 from .interpolate import interpolate, recompute_statistics
-from .sources import domains_of, get_dataset, get_encoded, get_features, get_strength
-from .types import RunConfig, Score, TrainData
+from .sources import domains_of, get_dataset, get_encoded, get_features, get_strength, get_train_data
+from .types import RunConfig, Score
 
 ALPHAS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 Progress = Callable[[str, int, int], None]
@@ -104,8 +104,7 @@ class _Curve:
     def __init__(self, backbone: Backbone, config: RunConfig, scores: list[Score], root: Path):
         self.backbone, self.config, self.root = backbone, config, root
         self.before = {(s.dataset, s.domain): s.value for s in scores if s.metric == "zs_accuracy_0"}
-        downstream = get_dataset(config.dataset, domains_of(config.dataset)[0], "train", root)
-        self.train_data = TrainData(torch.as_tensor(downstream.images), torch.as_tensor(downstream.labels), backbone.preprocess)
+        self.train_data = get_train_data(config.dataset, backbone.preprocess, root)
         self.heads = {pair: head_of(backbone.text, *pair, root) for pair in tasks_of(config) if pair[0] != config.dataset}
 
     def point(self, alpha: float, model: Classifier) -> WisePoint:

@@ -12,7 +12,7 @@ from .heads import Classifier, TextHead, plain_head
 from .interpolate import interpolate, recompute_statistics
 from .methods import find_method
 from .run import load_backbone, starting_classifier
-from .types import RunConfig, TrainData, UserError
+from .types import RunConfig, UserError
 
 
 def write_interpolated(run_id: str, alpha: float, out: Path, root: Path) -> Path:
@@ -52,20 +52,20 @@ def _at_alpha(
     config: RunConfig, theta_1: dict[str, torch.Tensor], alpha: float, root: Path
 ) -> tuple[Classifier, torch.nn.Module, dict[str, object], tuple[str, ...]]:
     """Returns the interpolated classifier, the whole CLIP around its tower, the CLIP's config and the class names."""
-    from .sources import domains_of, get_dataset
+    from .sources import domains_of, get_dataset, get_train_data
 
     backbone = load_backbone(config.model, resolve_device("cpu"))
     start = starting_classifier(backbone, find_method(config.method), config, root)
     between = copy.deepcopy(start)
     between.load_state_dict(interpolate(start.state_dict(), theta_1, alpha))
-    train = get_dataset(config.dataset, domains_of(config.dataset)[0], "train", root)
     if 0 < alpha < 1:
-        recompute_statistics(between.encoder, TrainData(torch.as_tensor(train.images), torch.as_tensor(train.labels), backbone.preprocess))
+        recompute_statistics(between.encoder, get_train_data(config.dataset, backbone.preprocess, root))
     clip = copy.deepcopy(backbone.clip)
     clip.visual.load_state_dict(between.encoder.visual.state_dict())  # type: ignore[union-attr, operator]
     if isinstance(between.head, TextHead):
         clip.load_state_dict(between.head.tower.clip.state_dict(), strict=False)  # all but the image tower
-    return between, clip, dict(backbone.config), train.class_names
+    classes = get_dataset(config.dataset, domains_of(config.dataset)[0], "train", root).class_names
+    return between, clip, dict(backbone.config), classes
 
 
 def _write(classifier: Classifier, clip: torch.nn.Module, config: dict[str, object], lineage: dict[str, object], out: Path) -> Path:

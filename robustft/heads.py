@@ -36,6 +36,18 @@ class Head(nn.Module):
         return self.logits(features, self.class_weights())
 
 
+def prompt_tokens(text: TextTower, class_names: tuple[str, ...], templates: tuple[str, ...]) -> Int[Tensor, "c t length"]:
+    """Returns the tokens of every class name in every template."""
+    tokens = text.tokenize([template.format(name) for name in class_names for template in templates])
+    return tokens.view(len(class_names), len(templates), -1)
+
+
+def mean_texts(text: TextTower, tokens: Int[Tensor, "c t length"]) -> Float[Tensor, "c d"]:
+    """Returns the unit mean of each class's unit embeddings over its templates, times the logit scale."""
+    embeddings = text(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
+    return text.scale * F.normalize(embeddings.mean(1), dim=-1)
+
+
 class TextHead(nn.Module):
     """A head with no weights of its own: the text tower, which trains along, writes the row of each class.
 
@@ -48,16 +60,13 @@ class TextHead(nn.Module):
     def __init__(self, tower: TextTower, class_names: tuple[str, ...], templates: tuple[str, ...]):
         super().__init__()
         self.tower = copy.deepcopy(tower)
-        tokens = tower.tokenize([template.format(name) for name in class_names for template in templates])
-        self.register_buffer("tokens", tokens.view(len(class_names), len(templates), -1), persistent=False)
+        self.register_buffer("tokens", prompt_tokens(tower, class_names, templates), persistent=False)
 
     def class_weights(self, generator: torch.Generator | None = None) -> Float[Tensor, "c d"]:
         """Returns the row of each class: the mean over all templates, or with a generator one template drawn for each class."""
-        n_classes, n_templates, length = self.tokens.shape
         if generator is not None:
-            return self._drawn(torch.arange(n_classes), generator)
-        embeddings = self.tower(self.tokens.view(-1, length)).view(n_classes, n_templates, -1)
-        return self.tower.scale * F.normalize(embeddings.mean(1), dim=-1)
+            return self._drawn(torch.arange(len(self.tokens)), generator)
+        return mean_texts(self.tower, self.tokens)
 
     def captions(self, labels: Int[Tensor, "n"], generator: torch.Generator) -> Float[Tensor, "n d"]:
         """Returns a text for each label, its template drawn: a unit embedding times the logit scale."""
@@ -98,9 +107,7 @@ def zero_shot_head(text: TextTower, class_names: tuple[str, ...], templates: tup
     Source:
         open_clip ``build_zero_shot_classifier``; wise-ft src/models/zeroshot.py.
     """
-    tokens = text.tokenize([template.format(name) for name in class_names for template in templates])
-    embeddings = text(tokens).view(len(class_names), len(templates), -1)
-    return Head(text.scale * F.normalize(embeddings.mean(1), dim=-1))
+    return Head(mean_texts(text, prompt_tokens(text, class_names, templates)))
 
 
 def probe_head(probe: LinearProbe) -> Head:

@@ -193,9 +193,10 @@ def method_params(name: str) -> tuple[Param, ...]:
 
 def _without(method: Method) -> set[str]:
     """Names the settings of the loop that mean nothing to a method."""
-    asks_teacher = method.regularizer and find("regularizers", method.regularizer).declares("NEEDS", frozenset()) & TEACHER_NEEDS
+    regularizer, average = method.parts.get("regularizers"), method.parts.get("averages")
+    asks_teacher = regularizer and regularizer.declares("NEEDS", frozenset()) & TEACHER_NEEDS
     keeps_head = method.has_text_head or method.trains == "frozen_head"
-    must_end = method.average and find("averages", method.average).declares("ONLY_AT_THE_END", False)
+    must_end = average and average.declares("ONLY_AT_THE_END", False)
     return (set() if asks_teacher else {"teacher_cache"}) | ({"head_start"} if keeps_head else set()) | ({"patience"} if must_end else set())
 
 

@@ -22,9 +22,9 @@ from .interpolate import recompute_statistics
 from .methods import Method, average_rule, check_together, find_method, part_options, train_config
 from .objective import Objective
 from .registry import find
-from .sources import domains_of, get_dataset, get_encoded
+from .sources import domains_of, get_dataset, get_encoded, get_train_data
 from .train import TrainConfig, Trainer
-from .types import RunConfig, RunRecord, StepRecord, TrainData, UserError
+from .types import RunConfig, RunRecord, StepRecord, UserError
 
 STOPPED = 143
 """Exit code of a run that was asked to stop, as a shell reports SIGTERM."""
@@ -177,11 +177,8 @@ def _train(start: Classifier, backbone: Backbone, config: RunConfig, run_id: str
 def make_trainer(classifier: Classifier, backbone: Backbone, config: RunConfig, root: Path) -> Trainer:
     """Puts data, objective and settings of a run together, and prepares the classifier for what shall train of it."""
     method, settings, options = find_method(config.method), train_config(config.options), config.options
-    domain = domains_of(config.dataset)[0]
-    dataset = get_dataset(config.dataset, domain, "train", root)
-    held = get_dataset(config.dataset, domain, "val", root) if settings.patience else None
-    validation = (torch.as_tensor(held.images), torch.as_tensor(held.labels)) if held else ()
-    data = TrainData(torch.as_tensor(dataset.images), torch.as_tensor(dataset.labels), backbone.preprocess, *validation)
+    dataset = get_dataset(config.dataset, domains_of(config.dataset)[0], "train", root)
+    data = get_train_data(config.dataset, backbone.preprocess, root, with_val=settings.patience > 0)
     teacher = Classifier(backbone.encoder, zero_shot_head(backbone.text, dataset.class_names, dataset.templates)).to(_device_of(backbone))
     tune(classifier, method, options, config.seed)
     return Trainer(classifier, teacher, data, make_objective(method, options), settings, config.seed, average_rule(method, options))

@@ -41,9 +41,6 @@ def choose(study: Study, root: Path) -> dict[str, dict[str, float]]:
 
     Raises:
         UserError: If a run that the choice needs is not finished.
-
-    Source:
-        methods.md of this project follows the rule "largest strength within 0.5 points on ID validation"; ours.
     """
     views = {view.run_id: view for view in get_runs(root)}
     tried = candidates(study)

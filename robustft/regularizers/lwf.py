@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ..types import Batch, Range, UserError
+from ..types import Batch, Range
+from ._answers import both_answers
 
 NEEDS = frozenset({"logits", "logits_0"})
 LAWS = frozenset({"nonnegative", "zero_at_start"})
@@ -41,8 +42,5 @@ def lwf(batch: Batch, *, reg_weight: Annotated[float, Range(0.0, 1000.0)] = 1.0,
     Source:
         Li and Hoiem 2017, arXiv:1606.09282, with the zero-shot head as the old task's; T = 2, weight 1.
     """
-    assert batch.logits is not None and batch.logits_0 is not None
-    if batch.logits.shape != batch.logits_0.shape:
-        raise UserError(f"the student has {batch.logits.shape[1]} classes and the teacher {batch.logits_0.shape[1]}; give both the same class names.")
-    here, start = ((logits / temperature).log_softmax(dim=-1) for logits in (batch.logits, batch.logits_0.detach()))
+    here, start = ((logits / temperature).log_softmax(dim=-1) for logits in both_answers(batch))
     return reg_weight * temperature**2 * F.kl_div(here, start, reduction="batchmean", log_target=True)
