@@ -25,7 +25,7 @@ def test_preset_is_a_method_with_known_settings(name: str) -> None:
 
 
 def test_presets_hold_the_published_figures() -> None:
-    """methods.md 0.3, 5, 7, 10."""
+    """Of the sources that each preset names."""
     assert (PRESETS["ldifs_paper"].resolved()["lr"], PRESETS["ldifs_paper"].resolved()["reg_weight"]) == (1e-5, 10.0)
     assert (PRESETS["wise_ft_paper"].resolved()["lr"], PRESETS["wise_ft_paper"].resolved()["alpha"]) == (3e-5, 0.5)
     assert (PRESETS["flyp_paper"].resolved()["lr"], PRESETS["flyp_paper"].resolved()["batch_size"]) == (1e-5, 512)

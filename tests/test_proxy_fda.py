@@ -111,7 +111,7 @@ def test_number_of_proxies(n: int, k: int, share: float, expected: tuple[int, in
 
 
 def joined_by_loops(batch: Batch, generator: Generator, k: int, share: float, tau: float, b: float) -> Tensor:
-    """methods.md 6.3, anchor by anchor: real pairs as in FDA, then proxies made of the anchor's own two sets, all terms averaged."""
+    """Anchor by anchor: real pairs as in FDA, then proxies made of the anchor's own two sets, all terms averaged."""
     unit, unit_0 = F.normalize(batch.features, dim=1), F.normalize(batch.features_0, dim=1)
     losses = []
     for i in range(len(unit)):
@@ -155,7 +155,7 @@ def test_before_its_start_it_is_fda_and_from_then_on_not(seed: int, start: int) 
 
 
 def learning_by_loops(side: Side, other: Side, tau: float, b: float) -> tuple[float, float]:
-    """methods.md 6.3: closeness to own and distance from foreign features, pair by pair; then lack of spread, channel by channel."""
+    """Closeness to own and distance from foreign features, pair by pair; then lack of spread, channel by channel."""
     own, foreign, proxies = (points.detach().double().numpy() for points in (side.features, other.features, side.proxies))
     contrast, lacks = [], []
     for i in range(len(own)):

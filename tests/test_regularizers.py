@@ -177,7 +177,7 @@ def test_anchors_say_that_they_are_still_at_the_start() -> None:
 
 
 def fda_by_loops(x: np.ndarray, x_0: np.ndarray, k: int, tau: float, b: float) -> np.ndarray:
-    """Equation of methods.md 6.1, pair by pair: w is +cos_0 for the k nearest others at the start, else -cos_0, clamped at 0."""
+    """FDA as published (arXiv:2505.24088), pair by pair: w is +cos_0 for the k nearest others at the start, else -cos_0, clamped at 0."""
 
     def cosine(u: np.ndarray, v: np.ndarray) -> float:
         return float(u @ v / math.sqrt((u @ u) * (v @ v)))
@@ -272,7 +272,7 @@ def test_calibration_keeps_a_given_bias_and_refuses_a_batch_without_a_next_neigh
 
 
 def ldifs_by_loops(taps: list[Tensor], taps_0: list[Tensor]) -> float:
-    """methods.md 5: each channel of each image is scaled to unit norm over its tokens; then the mean of squared differences."""
+    """LDIFS as in its code: each channel of each image is scaled to unit norm over its tokens; then the mean of squared differences."""
     values = []
     for h, h_0 in zip(taps, taps_0, strict=True):
         a, b = h.double().numpy(), h_0.double().numpy()
@@ -513,7 +513,7 @@ def fisher_of(teacher: nn.Module, data: TrainData, samples: int, seed: int = 0) 
 
 
 def exact_fisher(weight: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """methods.md 3: squares of d log p(y | x) / dW[k, j] = ([k = y] - p_k) x_j, over every image and every label by its probability; mean 1."""
+    """Squares of d log p(y | x) / dW[k, j] = ([k = y] - p_k) x_j, over every image and every label by its probability; mean 1."""
     total = np.zeros_like(weight)
     for x in images:
         p = np.exp(weight @ x) / np.exp(weight @ x).sum()

@@ -147,7 +147,7 @@ def test_margin_is_no_head_start_for_the_right_class_nor_for_an_equal_text() -> 
 
 
 def contrastive_by_loops(features: np.ndarray, captions: np.ndarray, labels: list[int], soft: bool) -> float:
-    """methods.md 7: each image among the captions, each caption among the images; a soft target is shared evenly within a class."""
+    """Each image among the captions, each caption among the images; a soft target is shared evenly within a class."""
     n, total = len(features), 0.0
     table = np.array([[x @ t / math.sqrt(x @ x) for t in captions] for x in features])
     for one_way in (table, table.T):
