@@ -31,7 +31,7 @@ class RunView:
         done: Steps of the stage that are done.
         total: Steps of the stage.
         message: Why it failed, in one sentence.
-        job_id: Its place in the queue's book, if it ever was in the queue.
+        job_id: Number in the queue's book of the job that is or was about it, or of the running study that it is part of.
         place: Place in the queue, 1 is next.
     """
 
@@ -73,20 +73,23 @@ def _jobs(root: Path) -> list[jobs.Job]:
 
 def get_runs(root: Path) -> list[RunView]:
     """Returns every run with its true state, newest first."""
-    latest = {job.run_id: job for job in _jobs(root)}
-    return [_view(record, latest.get(record.run_id), root) for record in store.list_runs(root=root)]
+    book = _jobs(root)
+    latest = {job.run_id: job for job in book}
+    return [_view(record, latest.get(record.run_id), book, root) for record in store.list_runs(root=root)]
 
 
 def get_run(run_id: str, root: Path) -> RunView:
     """Returns one run with its true state; raises `store.RunNotFound` if there is none."""
     record = store.read_run(run_id, root=root)
-    latest = {job.run_id: job for job in _jobs(root)}
-    return _view(record, latest.get(run_id), root)
+    book = _jobs(root)
+    return _view(record, {job.run_id: job for job in book}.get(run_id), book, root)
 
 
-def _view(record: RunRecord, job: jobs.Job | None, root: Path) -> RunView:
+def _view(record: RunRecord, job: jobs.Job | None, book: Sequence[jobs.Job], root: Path) -> RunView:
     status = record.status
     state = _state(record, job)
+    if state == "running" and job is None:  # a run of a study, which is one job
+        job = next((other for other in book if other.state == "running" and other.pid == status.get("pid")), None)
     place = jobs.place_in_queue(root, job.job_id) if job and state == "queued" else None
     done, total = (value if isinstance(value := status.get(key), int) else 0 for key in ("step", "steps"))
     message = str(status.get("message", "")) if state == "failed" else ""
@@ -99,13 +102,13 @@ def _state(record: RunRecord, job: jobs.Job | None) -> str:
         return "finished"
     if job and job.state in ("queued", "stopping"):
         return job.state
-    pid, started = record.status.get("pid"), record.status.get("process_started")
-    if isinstance(pid, int) and isinstance(started, float) and jobs.is_alive(pid, started):
+    pid, started, stage = (record.status.get(key) for key in ("pid", "process_started", "stage"))
+    # A study's process lives on after a run of it has failed.
+    if stage not in ("stopped", "failed") and isinstance(pid, int) and isinstance(started, float) and jobs.is_alive(pid, started):
         return "running"
     if job and job.state in ("running", "failed", "lost"):
         # A row may say running for the moment between the start of a process and its first word.
         return job.state
-    stage = record.status.get("stage")
     if stage in ("stopped", "failed"):
         return str(stage)
     if job and job.state == "cancelled":
@@ -151,7 +154,7 @@ def resume(run_id: str, root: Path) -> None:
 
 
 def cancel(run_id: str, root: Path) -> None:
-    """Asks for a run to stop; its last checkpoint is kept."""
+    """Asks for a run to stop, and with it the study that it is part of; its last checkpoint is kept."""
     view = get_run(run_id, root)
     if view.state not in ACTIVE:
         raise UserError(f"run {run_id} is {view.state}; only a queued or running run can be cancelled.")

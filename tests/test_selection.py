@@ -1,14 +1,16 @@
 """How a study chooses strengths: on validation, by one rule, and what it says of seeds."""
 
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 from scipy import stats
 
-from robustft import store
+from robustft import jobs, pipeline, store
 from robustft.methods import METHODS
 from robustft.pipeline import get_runs
 from robustft.selection import as_text, candidates, carry_out, choose, half_interval, intervals, validation_table
@@ -122,3 +124,39 @@ def test_study_is_carried_out_resumed_and_shared(world_cache: Path, tmp_path: Pa
     carry_out(study, tmp_path, lines.append)
     assert [view.record.scores for view in study_runs(study, tmp_path)] == before
     assert set(COLUMNS.values()) <= set(intervals(views, tmp_path).columns)
+
+
+# --- a study as one job -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def study_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """A study in the queue whose process is this one."""
+    monkeypatch.setattr(pipeline, "ensure_supervisor", lambda root: None)
+    folder = pipeline.submit_study("methods", tmp_path)
+    (job,) = jobs.list_jobs(tmp_path)
+    assert job.argv[3:6] == ("study", "methods", "--here") and job.folder == str(folder)
+    jobs.claim(tmp_path, job.job_id, 0)
+    jobs.record_process(tmp_path, job.job_id, os.getpid(), psutil.Process().create_time())
+    return job.job_id
+
+
+def test_run_of_a_study_in_the_queue_runs_and_can_be_cancelled_with_it(study_job: int, tmp_path: Path) -> None:
+    run_id = store.begin_run(SMALL.configs()[0], tmp_path)
+    store.write_status(run_id, tmp_path, stage="training", step=1, steps=2)
+    view = pipeline.get_run(run_id, tmp_path)
+    assert (view.state, view.job_id) == ("running", study_job)
+    pipeline.cancel(run_id, tmp_path)
+    assert [job.state for job in jobs.list_jobs(tmp_path)] == ["stopping"]
+
+
+@pytest.mark.parametrize("stage", ["failed", "stopped"])
+def test_run_that_ended_inside_a_living_study_is_not_running(stage: str, study_job: int, tmp_path: Path) -> None:
+    run_id = store.begin_run(SMALL.configs()[0], tmp_path)
+    store.write_status(run_id, tmp_path, stage=stage, step=0, steps=0, message="the task loss is nan at step 3")
+    assert pipeline.get_run(run_id, tmp_path).state == stage
+
+
+def test_submitting_a_study_twice_is_one_job(study_job: int, tmp_path: Path) -> None:
+    pipeline.submit_study("methods", tmp_path)
+    assert len(jobs.list_jobs(tmp_path)) == 1
