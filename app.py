@@ -22,6 +22,19 @@ def draw_status() -> None:
         st.badge(f"{n_finished} finished run{'' if n_finished == 1 else 's'}", icon=":material/check_circle:", color="gray")
 
 
+def draw_cache() -> None:
+    """How full the feature cache is, when it is cleared, and a button that clears it now."""
+    use = ui.read_cache_use(root)
+    with st.popover(f"Features: {ui.size(use.bytes)} of {ui.size(use.limit)}", icon=":material/folder_data:", key="home.cache"):
+        st.markdown(
+            f"Features and neighbour graphs of {use.files} tables are kept so that pages open at once. Beyond {ui.size(use.limit)} those used longest ago are "
+            "cleared; set `ROBUSTFT_FEATURES_GB` before the start to change that. What is cleared can be computed again from the weights of a run."
+        )
+        if st.button("Clear all of them now", icon=":material/mop:", key="home.cache.clear", disabled=not use.files):
+            ui.clear_features(root)
+            st.rerun()
+
+
 def draw_demo() -> bool:
     """The demo study: what it will do, how far it is, or what came out. Returns whether a run of it is active."""
     views = study.study_runs(DEMO, root)
@@ -102,10 +115,8 @@ def draw_result(views: list[pipeline.RunView]) -> None:
 
 
 def draw_table(table: pd.DataFrame) -> None:
-    """A table of numbers with one decimal, the L2 drift with three."""
-    formats = {
-        title: st.column_config.NumberColumn(title.removeprefix("mean "), format="%.3f" if title == "L2 drift" else "%.1f") for title in study.COLUMNS.values()
-    }
+    """A table of numbers with one decimal, drift with more."""
+    formats = {title: st.column_config.NumberColumn(title.removeprefix("mean "), format=f"%.{study.DRIFTS.get(title, 1)}f") for title in study.COLUMNS.values()}
     st.dataframe(table, hide_index=True, column_config=formats, placeholder="–")
 
 
@@ -145,6 +156,7 @@ def draw_live() -> bool:
 
 
 with ui.errors_as_boxes():
+    draw_cache()
     ui.live(draw_live, is_active=any(view.state in pipeline.ACTIVE for view in pipeline.get_runs(root)))
 
 st.subheader("Pages")

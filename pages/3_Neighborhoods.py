@@ -1,11 +1,10 @@
 """What moved in feature space: maps before and after, and the neighbours of a sample kept, lost and gained."""
 
-import time
-
 import streamlit as st
 
 from robustft import pipeline, ui
 from robustft.figures import neighborhoods as figures
+from robustft.intervals import bootstrap_mean
 from robustft.methods import METHODS
 from robustft.neighborhoods import maps_stamp, measured_tasks
 
@@ -43,13 +42,22 @@ def show_neighbors(title: str, fates, names) -> None:
 
 @st.fragment(run_every=3)
 def wait_for_maps(since: float) -> None:
-    st.info(
-        "The UMAPs are being made in the background (a minute or two, after the jobs before it). They appear here by themselves.", icon=":material/schedule:"
-    )
+    """Asks for the UMAPs, once, says how it stands, and draws the page again when they are there."""
     if maps_stamp(view.run_id, task, domain, root) > since:
         st.rerun()
-    if pipeline.maps_state(task, domain, root) in ("failed", "lost", "cancelled"):
-        st.error("The making of UMAPs ended without a result. Press the button again, or stay with the PCA maps.", icon=":material/error:")
+    with ui.errors_as_boxes():
+        wanted = (view.run_id, task, domain, root)
+        state, words = pipeline.maps_state(*wanted)
+        if state == "failed":
+            why = ui.plain(ui.without_paths(words, root))
+            st.warning(f"There is no UMAP of these samples, so this is the PCA picture. {why}", icon=":material/error:")
+            if st.button("Draw again", key="neighborhoods.umap", icon=":material/refresh:", help="Asks for the UMAP once more."):
+                pipeline.request_maps(*wanted)
+                st.rerun()
+            return
+        pipeline.request_maps(*wanted)  # at every look: it changes nothing but to start the process anew where it was killed
+        words = pipeline.maps_state(*wanted)[1]
+        st.info(f"This is the PCA picture. The UMAP is drawn in the background and appears here by itself. {words}", icon=":material/schedule:")
 
 
 root = ui.frame("Neighborhoods", "What moved in feature space?")
@@ -96,7 +104,7 @@ with ui.errors_as_boxes():
         st.subheader("One sample and its neighbours")
         sample = st.number_input("Sample", 0, len(data) - 1, None, key="sample", bind="query-params", placeholder="number of a sample", width=220)
     fates = figures.neighbor_fates(hood.graph_0, hood.graph_1, sample) if sample is not None else ()
-    rows = figures.map_rows(data, kept, hood.map_0, hood.map_1, highlight)
+    rows = figures.map_rows(data, kept, hood.maps.before, hood.maps.after, highlight)
     palette = st.get_option(f"theme.{st.context.theme.type or 'light'}.chartCategoricalColors")
     MAP_KEY = f"neighborhoods.map.{view.run_id}.{task}.{domain}"
     option = figures.pair_of_maps(rows, palette, by_kept=colour_by == "neighbours kept", sample=sample, fates=fates)
@@ -104,23 +112,16 @@ with ui.errors_as_boxes():
         described = f"Two maps of {len(data)} samples, before and after fine-tuning. The table below holds the same."
         event = st.echarts_chart(option, key=MAP_KEY, on_select=pick_from_map, height=480, alt=described)
         st.caption(
-            f"2-D picture ({hood.map_kind}) of {len(data)} of {len(data)} test samples of {ui.plain(task)} ({ui.plain(domain)}); "
+            f"2-D picture ({hood.maps.kind}) of {len(data)} of {len(data)} test samples of {ui.plain(task)} ({ui.plain(domain)}); "
             "the second map is turned onto the first. "
-            f"It keeps {hood.shown[0] * 100:.0f} % (before) and {hood.shown[1] * 100:.0f} % (after) of each sample's true 10 neighbours. "
+            f"Before / after, it keeps {hood.maps.shown[0] * 100:.0f} % / {hood.maps.shown[1] * 100:.0f} % of each sample's true 10 neighbours; "
+            f"trustworthiness {hood.maps.trustworthiness[0]:.3f} / {hood.maps.trustworthiness[1]:.3f} (1 is perfect). "
             "Distances between clusters mean nothing. All numbers on this page come from the full features, not from this picture. "
             "Click a point for its neighbours: solid lines lead to kept ones, dashed lines to lost (left) or gained (right) ones. "
             "With the lasso, what you mark on one side lights up on the other; a double-click clears it."
         )
-        asked = f"neighborhoods.asked.{view.run_id}.{task}.{domain}"
-        if hood.map_kind != "UMAP":
-            if st.session_state.get(asked):
-                wait_for_maps(stamp)
-            elif st.button(
-                "Compute UMAP in the background", key="neighborhoods.umap", icon=":material/scatter_plot:", help="Slower than PCA, and keeps more neighbours."
-            ):
-                pipeline.submit_maps([view.run_id], task, domain, root)
-                st.session_state[asked] = time.time()
-                st.rerun()
+        if hood.maps.kind != "UMAP":
+            wait_for_maps(stamp)
 
     # --- one sample
     with inspector:
@@ -152,9 +153,20 @@ with ui.errors_as_boxes():
     left, right = st.columns(2)
     with left:
         st.subheader("Neighbours kept")
-        st.plotly_chart(figures.kept_histogram(kept, k), key="neighborhoods.histogram")
+        low, high = bootstrap_mean(kept)
+        floor = None if hood.floor is None else bootstrap_mean(hood.floor)
+        st.plotly_chart(figures.kept_histogram(kept, k, floor), key="neighborhoods.histogram")
+        noise = (
+            ""
+            if floor is None
+            else (
+                f"**Noise alone** keeps {floor[0] * 100:.0f} to {floor[1] * 100:.0f} % (the band): what two slightly different crops of the same images "
+                "have in common under the foundation model. A mean inside the band has moved no more than that. "
+            )
+        )
         st.caption(
-            f"Each sample counts once: how many of its {k} nearest neighbours before are still among the {k} nearest after. "
+            f"Each sample counts once: how many of its {k} nearest neighbours before are still among the {k} nearest after; on average "
+            f"{kept.mean() * 100:.0f} % (95 % interval {low * 100:.0f} to {high * 100:.0f} %). {noise}"
             f"To the right: little moved. By chance alone it would be {k / max(1, len(data) - 1) * 100:.0f} %."
         )
         with st.expander("Show as table"):
@@ -162,6 +174,11 @@ with ui.errors_as_boxes():
             st.dataframe(counts, column_config={"_index": "neighbours kept (%)"})
     with right:
         st.subheader("By class")
-        classes = figures.class_table(data, kept)
-        st.dataframe(classes, hide_index=True, height=300, column_config={"neighbours kept (%)": st.column_config.NumberColumn(format="%.1f")})
-        st.caption(f"Classes that kept fewest neighbours first. One seed, and {classes['samples'].min()} or more samples a class: small differences are noise.")
+        classes = figures.class_table(data, kept, hood.purity_0, hood.purity_1)
+        numbers = [title for title in classes.columns if title not in ("class", "samples")]
+        st.dataframe(classes, hide_index=True, height=300, column_config={title: st.column_config.NumberColumn(format="%.1f") for title in numbers})
+        st.caption(
+            f"Classes that kept fewest neighbours first; ± is 1.96 standard errors over a class's samples, {classes['samples'].min()} or more of one seed. "
+            f"Own class: the share of the {k} neighbours that are of the sample's class; the rest crosses classes. "
+            f"All samples: {hood.purity_0.mean() * 100:.0f} % before, {hood.purity_1.mean() * 100:.0f} % after."
+        )

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from robustft import pipeline, ui
+from robustft import alphas, pipeline, ui
 from robustft.figures import forgetting, wise
 from robustft.methods import METHODS
 from robustft.neighborhoods import measured_tasks
@@ -33,14 +33,14 @@ with ui.errors_as_boxes():
             icon=":material/info:",
         )
         st.stop()
-    table = wise.wise_table(rows)
+    table = alphas.wise_table(rows)
     config = view.config
     method = METHODS.get(config.method)
     has_ood = len(measured_tasks(config)[config.dataset]) > 1
     measures = ["id_accuracy", *(["ood_accuracy"] if has_ood else []), *(["mean_delta_zs"] if config.held_out else [])]
 
     # --- ask
-    best = wise.best_alpha(table)
+    best = alphas.best_alpha(table)
     steps = table["alpha"].tolist()
     if st.session_state.get("alpha") not in steps and st.query_params.get("alpha") not in [f"{step:g}" for step in steps]:
         st.session_state["alpha"] = best
@@ -53,7 +53,7 @@ with ui.errors_as_boxes():
         st.badge(f"best alpha by rule: {best:g}", icon=":material/flag:", color="primary")
         st.button("Go there", key="wise.best", on_click=choose_best, disabled=alpha == best)
     st.caption(
-        f"The rule: among the alphas whose ID **validation** accuracy is within {wise.SLACK:g} point of the best, the one with the largest mean "
+        f"The rule: among the alphas whose ID **validation** accuracy is within {alphas.SLACK:g} point of the best, the one with the largest mean "
         "zero-shot change on the held-out tasks. ID and OOD test accuracy play no part; the held-out change is read on the same test images as below, "
         "so at the chosen alpha it is slightly flattered."
     )
@@ -84,7 +84,7 @@ with ui.errors_as_boxes():
             st.plotly_chart(wise.wise_plane(table, alpha), key="wise.plane")
             st.caption("How to read it: the line leads from the start to the fine-tuned model; the star is the chosen alpha. Up and to the right is better.")
     with st.expander("Show as table"):
-        shown = table[["alpha", "val_accuracy", *measures]].rename(columns=wise.TITLES)
+        shown = table[["alpha", "val_accuracy", *measures]].rename(columns=alphas.TITLES)
         formats = {title: st.column_config.NumberColumn(format="%.1f") for title in shown.columns}
         st.dataframe(shown, hide_index=True, column_config=formats)
 

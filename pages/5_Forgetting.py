@@ -2,9 +2,10 @@
 
 import streamlit as st
 
-from robustft import pipeline, ui
+from robustft import foretelling, pipeline, ui
 from robustft.figures import forgetting
 from robustft.methods import METHODS
+from robustft.registry import discover
 
 SHOWN = 6
 MEANINGS = {
@@ -28,7 +29,8 @@ with ui.errors_as_boxes():
     )
     st.caption(MEANINGS[metric])
     newest = [view for view in views if view.config.dataset == task]
-    here = {view.run_id: view for view in sorted(newest, key=lambda view: ([*METHODS, view.config.method].index(view.config.method), view.config.seed))}
+    everyone = {view.run_id: view for view in sorted(views, key=lambda view: ([*METHODS, view.config.method].index(view.config.method), view.config.seed))}
+    here = {run_id: view for run_id, view in everyone.items() if view.config.dataset == task}
     names = forgetting.run_names({run_id: view.config for run_id, view in here.items()})
     chosen = st.multiselect(
         "Runs",
@@ -80,3 +82,33 @@ with ui.errors_as_boxes():
     with st.expander("Show as table"):
         wide = changes.pivot(index="run", columns="task", values="change").rename(index=names)
         st.dataframe(wide, column_config={title: st.column_config.NumberColumn(format="%+.1f") for title in wide.columns})
+
+    # --- forgetting against distance, over all runs: one downstream task says little
+    st.subheader("Does distance foretell forgetting?")
+    records = [view.record for view in everyone.values()]
+    pairs, still = foretelling.drift_pairs(records, metric), foretelling.unmoved_runs(records)
+    measures, left_out = foretelling.measures_of(pairs), f" Runs that moved nothing are left out: {len(still)} of {len(records)}." if still else ""
+    if not measures:
+        st.info(f"No run measured both this change and a distance on a held-out task.{left_out}", icon=":material/info:")
+        st.stop()
+    default = "otdd" if "otdd" in measures else measures[0]
+    measure = st.segmented_control("Distance", measures, default=default, format_func=foretelling.title_of, key="forgetting.measure", required=True)
+    about, titles = discover("drift").get(measure), forgetting.run_names({run_id: view.config for run_id, view in everyone.items()})
+    if about:
+        st.caption(" ".join([about.summary, *(f"{param.name} = {ui.shown(param.default)}." for param in about.params)]))
+    st.plotly_chart(forgetting.drift_scatter(pairs, measure, titles), key="forgetting.scatter")
+    st.caption(
+        "How to read it: each mark is one run on one held-out task. Further right, the task's images moved further from where they were; above zero, "
+        f"the task was forgotten ({forgetting.MEASURES[metric]}, sign turned). Where distance foretells forgetting, marks rise to the right. "
+        f"All finished runs stand here, whatever is chosen above.{left_out}"
+    )
+    st.markdown(ui.plain(foretelling.verdict(pairs)))
+    st.dataframe(forgetting.correlation_words(foretelling.correlations(pairs)), hide_index=True)
+    st.caption(
+        "Correlation of forgetting with each distance, in brackets its 95 % interval: the same runs, held-out tasks drawn anew, all marks of a task together. "
+        + ("“Within”: after differences between downstream tasks are taken out. " if pairs["downstream"].nunique() > 1 else "")
+        + "A correlation is no cause, and with few tasks the intervals are too narrow."
+        + (" Proxy-FDA's claim that OTDD foretells better than L2 is about the linear probe." if metric == "delta_zs" else "")
+    )
+    with st.expander("Show as table"):
+        st.dataframe(forgetting.pair_table(pairs, titles), hide_index=True, column_config={"forgetting (points)": st.column_config.NumberColumn(format="%.1f")})

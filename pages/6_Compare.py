@@ -6,14 +6,14 @@ import streamlit as st
 from robustft import pipeline, ui
 from robustft.figures import compare, forgetting
 from robustft.methods import METHODS
-from robustft.study import COLUMNS, comparison
+from robustft.study import COLUMNS, DRIFTS, comparison
 
 PLANES = {"OOD": ("ID", "OOD", ("ID accuracy (%)", "OOD accuracy (%)")), "ZS": ("ID", "mean Delta_ZS", ("ID accuracy (%)", "mean Δ zero-shot (points)"))}
 PARTS = {"loss": "objective", "task_loss": "task loss", "reg_loss": "regularizer"}
 
 
 def formats(table: pd.DataFrame) -> dict:
-    units = {title: "%.2f" if title == "L2 drift" else "%+.1f" if "Delta" in title else "%.1f" for title in COLUMNS.values()}
+    units = {title: f"%.{DRIFTS[title]}f" if title in DRIFTS else "%+.1f" if "Delta" in title else "%.1f" for title in COLUMNS.values()}
     units |= {f"sd of {title}": "%.1f" for title in compare.SPREADS}
     return {title: st.column_config.NumberColumn(title.replace("Delta_", "Δ "), format=units[title]) for title in table.columns if title in units}
 
@@ -45,7 +45,7 @@ with ui.errors_as_boxes():
     st.dataframe(means.drop(columns=["run", "task"]), hide_index=True, column_config=formats(means))
     st.caption(
         "Accuracies (ID, OOD, A_LP = linear probe on the fine-tuned task) and neighbours lost in percent, changes (Δ) in points; "
-        "means over seeds. L2 drift has no unit. "
+        "means over seeds. L2 drift and OTDD have no unit. "
         "Δ ZS and Δ LP: zero-shot and linear-probe accuracy on held-out tasks, after minus before; below zero is forgetting."
     )
     if means["seeds"].max() > 1:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from .bench_measures import measure_rows
 from .configs import make_config
 from .devices import peak_memory, resolve_device
 from .methods import find_method
@@ -36,13 +37,27 @@ STEPS: Mapping[str, tuple[str, dict[str, Any]]] = {
 """What is timed against plain fine-tuning with the same sampler."""
 
 
-def run_bench(root: Path, device: str = "auto") -> list[dict[str, Any]]:
-    """Times a step of the methods against plain fine-tuning with the same sampler, and the loop against bare passes.
+def run_bench(root: Path, only: str | None = None, report: Callable[[dict[str, Any]], None] = lambda row: None) -> list[dict[str, Any]]:
+    """Times the steps of training and what is measured after it.
+
+    Args:
+        root: Cache folder, for the bundled data.
+        only: ``steps`` or ``measures``; None is both.
+        report: Receives each row of the measures as soon as it is there.
 
     Returns:
-        Rows of name, ratio (median of paired ratios), seconds of both, the number of pairs, and the peak memory of a
-        process that takes a few such steps.
+        Rows of name, ratio (median of paired ratios), seconds of both, the number of pairs, and the peak memory of a fresh
+        process where it was measured.
     """
+    rows = step_rows(root) if only != "measures" else []
+    for row in measure_rows(root) if only != "steps" else ():
+        report(row)
+        rows.append(row)
+    return rows
+
+
+def step_rows(root: Path, device: str = "auto") -> list[dict[str, Any]]:
+    """Times a step of the methods against plain fine-tuning with the same sampler, and the loop against bare passes."""
     configs = {name: bench_config(method, options, device) for name, (method, options) in STEPS.items()}
     plain = {sampler: bench_config("ft", {"sampler": sampler}, device) for sampler in ("uniform", "class_balanced")}
     trainers = {sampler: trainer_of(config, root) for sampler, config in plain.items()}
@@ -128,7 +143,8 @@ def as_text(rows: list[dict[str, Any]]) -> str:
 
     def line(row: dict[str, Any]) -> str:
         ratio = f"{row['ratio']:6.2f}x" if "ratio" in row else f"{'':7}"
+        seconds = f"{row['seconds'] * 1000:8.1f} ms" if "seconds" in row else f"{'':11}"
         peak = f"{row['peak_mb']:7.0f} MB" if "peak_mb" in row else ""
-        return f"{row['name']:46} {ratio}  {row['seconds'] * 1000:8.1f} ms  n={row['pairs']}  {peak}"
+        return f"{row['name']:78} {ratio}  {seconds}  n={row['pairs']}  {peak}{row.get('note', '')}".rstrip()
 
     return "\n".join(map(line, rows))

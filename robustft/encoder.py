@@ -166,8 +166,8 @@ class Preprocess:
         self.key = hashlib.sha256(repr((self.size, config["mean"], config["std"], self.mode)).encode()).hexdigest()[:8]
 
     def __call__(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 s s"]:
-        """Returns the tower's input, on the images' device."""
-        x = images.float() / 255
+        """Returns the tower's input, on the images' device, channels last in memory: towers read that nearly twice as fast on a CPU."""
+        x = images.to(torch.float32, memory_format=torch.channels_last).div_(255)
         height, width = x.shape[-2:]
         if (height, width) != (self.size, self.size):
             scale = self.size / min(height, width)
@@ -175,7 +175,7 @@ class Preprocess:
             x = F.interpolate(x, size=target, mode=self.mode, antialias=True).clamp(0, 1)
             top, left = round((target[0] - self.size) / 2), round((target[1] - self.size) / 2)
             x = x[..., top : top + self.size, left : left + self.size]
-        return (x - self.mean.to(x.device)) / self.std.to(x.device)
+        return x.sub_(self.mean.to(x.device)).div_(self.std.to(x.device))
 
 
 def hash_weights(state: Mapping[str, Tensor]) -> str:

@@ -5,7 +5,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from .analysis import ALPHAS, tasks_of
+from .analysis import tasks_of
+from .curve import ALPHAS
 from .devices import peak_memory, resolve_device
 from .encoder import Backbone
 from .features import extract

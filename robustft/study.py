@@ -21,9 +21,12 @@ COLUMNS = {
     "mean_delta_zs": "mean Delta_ZS",
     "worst_delta_zs": "worst Delta_ZS",
     "mean_drift_l2": "L2 drift",
+    "mean_drift_otdd": "OTDD",
     "mean_drift_neighbors_lost": "neighbours lost",
 }
-"""Summary entries shown by a study, with their column titles; all but the L2 drift in percent or percentage points."""
+"""Summary entries shown by a study, with their column titles; all but `DRIFTS` in percent or percentage points."""
+DRIFTS = {"L2 drift": 2, "OTDD": 3}
+"""Columns that have no unit, with the digits that they are shown with."""
 
 
 @dataclass(frozen=True)
@@ -133,14 +136,15 @@ def comparison(views: Sequence[RunView]) -> pd.DataFrame:
         if view.state != "finished":
             continue
         summary = view.summary
-        numbers = {title: summary.get(key, float("nan")) * (1 if key == "mean_drift_l2" else 100) for key, title in COLUMNS.items()}
+        numbers = {title: summary.get(key, float("nan")) * (1 if title in DRIFTS else 100) for key, title in COLUMNS.items()}
         rows.append({"method": view.config.method, "task": view.config.dataset, "seed": view.config.seed, **numbers, "run": view.run_id})
     return pd.DataFrame(rows, columns=["method", "task", "seed", *COLUMNS.values(), "run"])
 
 
 def as_text(table: pd.DataFrame) -> str:
-    """Returns the table for a terminal, one decimal a number and two for the drift."""
+    """Returns the table for a terminal, one decimal a number and more for drift."""
     shown = table.drop(columns="run").copy()
     for title in COLUMNS.values():
-        shown[title] = shown[title].map(lambda value, digits=2 if title == "L2 drift" else 1: f"{value:.{digits}f}")
+        digits = DRIFTS.get(title, 1)
+        shown[title] = [f"{value:.{digits}f}" for value in shown[title]]
     return shown.to_string(index=False)

@@ -16,6 +16,7 @@ from streamlit.errors import StreamlitAPIException
 
 from . import pipeline
 from .devices import Device, list_devices
+from .feature_cache import CacheUse, cache_use, clear_oldest
 from .neighborhoods import Neighborhood, get_neighborhood
 from .pipeline import RunView
 from .preview import TaskCard, task_card
@@ -264,6 +265,29 @@ def free_gb(root: Path) -> float:
     """Returns the free space of the disk that holds the cache folder, or will hold it, in GB."""
     there = next(folder for folder in (root.absolute(), *root.absolute().parents) if folder.exists())
     return shutil.disk_usage(there).free / 1e9
+
+
+def read_cache_use(root: Path) -> CacheUse:
+    """Returns how full the cache of features is."""
+    return cache_use(root)
+
+
+def clear_features(root: Path) -> None:
+    """Removes all features and graphs from the disk, and what pages remember of them."""
+    clear_oldest(root, 0)
+    read_neighborhood.clear()
+
+
+def size(count: int) -> str:
+    """Writes a number of bytes for a person.
+
+    Example:
+        >>> size(900), size(34_500_000), size(5_000_000_000)
+        ('1 kB', '34 MB', '5.0 GB')
+    """
+    if count >= 1e9:
+        return f"{count / 1e9:.1f} GB"
+    return f"{count / 1e6:.0f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
 
 
 @st.cache_data(max_entries=32, show_spinner="Drawing sample images ...")

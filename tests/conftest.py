@@ -22,6 +22,7 @@ from robustft.train import Trainer
 from robustft.types import RunRecord, TrainData
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["ROBUSTFT_MAP_WORKER"] = "off"  # no test leaves a process behind unless it is about that process
 settings.register_profile("robustft", deadline=None, derandomize=True)
 settings.load_profile("robustft")
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections import namedtuple
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from robustft.__main__ import main
 from robustft.configs import make_config
 from robustft.methods import METHODS, method_params
 from robustft.registry import discover
+from robustft.store import read_run
 from robustft.types import RunRecord
 
 PROJECT = Path(__file__).parents[1]
@@ -62,16 +62,101 @@ def test_finished_run_is_listed_and_named_on_the_last_line(finished_run: RunReco
     assert capsys.readouterr().out.splitlines()[-1] == finished_run.run_id
 
 
-def test_evaluate_prints_the_summary(finished_run: RunRecord, world_cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["evaluate", finished_run.run_id, "--runs-dir", str(world_cache)]) == 0
-    printed = dict(line.split() for line in capsys.readouterr().out.splitlines())
-    (expected,) = [s.value for s in finished_run.scores if s.metric == "id_accuracy"]
-    assert float(printed["id_accuracy"]) == pytest.approx(expected, abs=1e-4) and "mean_delta_zs" in printed
+# --- what a finished run measured -------------------------------------------------------------------------------------
+
+
+def printed(arguments: list[str], root: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    assert main([*arguments, "--runs-dir", str(root)]) == 0
+    return capsys.readouterr().out
+
+
+def table_row(text: str, *place: str) -> list[str]:
+    """Returns the cells of the row of one task and domain."""
+    return next(line.split() for line in text.splitlines() if line.split()[:2] == list(place))
+
+
+def score(record: RunRecord, dataset: str, domain: str, metric: str) -> float:
+    (found,) = [s.value for s in record.scores if (s.dataset, s.domain, s.metric) == (dataset, domain, metric)]
+    return found
+
+
+def test_evaluate_prints_summary_and_every_task(finished_run: RunRecord, world_cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed(["evaluate", finished_run.run_id], world_cache, capsys)
+    summary = dict(line.split() for line in text.splitlines() if len(line.split()) == 2)
+    assert float(summary["id_accuracy"]) == pytest.approx(score(finished_run, "food", "color", "id_accuracy"), abs=1e-4)
+    assert {"mean_delta_zs", "id_ece", "id_nll", "mean_drift_otdd"} <= summary.keys()
+    row = table_row(text, "digits", "mnist")
+    assert float(row[4]) == pytest.approx(100 * score(finished_run, "digits", "mnist", "delta_zs"), abs=0.05)
+
+
+def test_otdd_prints_values_and_their_settings(finished_run: RunRecord, world_cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed(["otdd", finished_run.run_id], world_cache, capsys)
+    for place in (("food", "color"), ("digits", "optical")):
+        assert float(table_row(text, *place)[2]) == pytest.approx(score(finished_run, *place, "drift_otdd"), abs=1e-4)
+    assert "halved and un-rooted" in text and "solver exact" in text and "PCA 64" in text
+    assert sum(line.startswith("weights ") for line in text.splitlines()) > 5
+
+
+def test_neighbors_prints_kept_beside_noise(finished_run: RunRecord, world_cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed(["neighbors", finished_run.run_id, "--no-maps"], world_cache, capsys)
+    kept, low, high, floor = (float(cell) for cell in table_row(text, "food", "color")[2:6])
+    assert kept == pytest.approx(1 - score(finished_run, "food", "color", "drift_neighbors_lost"), abs=1e-3)
+    assert floor == pytest.approx(score(finished_run, "food", "color", "overlap_floor"), abs=1e-3)
+    assert low < kept < high < 1 and 0 < floor < 1
+    assert "maps of food (color)" in text and "trustworthiness" in text
+
+
+def test_interpolate_without_alpha_prints_the_curve(finished_run: RunRecord, world_cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed(["interpolate", finished_run.run_id], world_cache, capsys)
+    rows = [line.split() for line in text.splitlines()[1:12]]
+    assert [float(row[0]) for row in rows] == pytest.approx([step / 10 for step in range(11)])
+    assert float(rows[-1][1]) == pytest.approx(100 * score(finished_run, "food", "color", "id_accuracy"), abs=0.05)
+    assert "Best alpha by the rule" in text
+
+
+@pytest.mark.parametrize("command", ["evaluate", "otdd", "neighbors", "interpolate"])
+def test_second_time_is_equal_and_needs_no_model(
+    command: str, finished_run: RunRecord, world_cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [command, finished_run.run_id, *(["--no-maps"] if command == "neighbors" else [])]
+    first = printed(words, world_cache, capsys)
+    monkeypatch.setattr(robustft.run, "remeasure", lambda *_, **__: pytest.fail("everything was cached"))
+    assert printed(words, world_cache, capsys) == first
+
+
+def test_what_was_cleared_is_computed_again_and_equal(finished_run: RunRecord, world_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for kind in ("datasets", "runs"):
+        shutil.copytree(world_cache / kind, tmp_path / kind)
+    folder = tmp_path / "runs" / finished_run.run_id
+    for name in ("analysis.json", "encoders.json", "wise.json"):
+        (folder / name).unlink()
+    for command in (["evaluate"], ["otdd"], ["neighbors", "--no-maps"], ["interpolate"]):
+        words = [command[0], finished_run.run_id, *command[1:]]
+        assert printed(words, tmp_path, capsys) == printed(words, world_cache, capsys)
+    assert read_run(finished_run.run_id, root=tmp_path).scores == finished_run.scores
+    assert json.loads((folder / "wise.json").read_text()) == json.loads((world_cache / "runs" / finished_run.run_id / "wise.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["neighbors", "--k", "51"], "n_neighbors = 51 is not allowed for a graph of 50"),
+        (["neighbors", "--k", "0"], "n_neighbors = 0 is not allowed"),
+        (["neighbors", "--dataset", "animals"], "did not measure 'animals'"),
+        (["neighbors", "--domain", "mnist"], "did not measure 'food' in domain 'mnist'; choose among food"),
+        (["interpolate", "--alpha", "0.5"], "--alpha and --out go together"),
+    ],
+)
+def test_question_that_a_run_cannot_answer(
+    words: list[str], sentence: str, finished_run: RunRecord, world_cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([words[0], finished_run.run_id, *words[1:], "--runs-dir", str(world_cache)]) == 2
+    assert sentence in capsys.readouterr().err
 
 
 def test_settings_reach_the_run(monkeypatch: pytest.MonkeyPatch, cache_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(robustft.run, "run", lambda config, **rest: asked.append((config, rest)) or SimpleNamespace(run_id="the-run"))
+    monkeypatch.setattr(robustft.run, "run", lambda config, **rest: asked.append((config, rest)) or RunRecord("the-run", config, True))
     assert main([*TRAIN, "--set", "lr=0.01", "steps=3", "--set", "batch_size=8", "--seed", "5", "--device", "cpu", "--held-out", "digits,scripts"]) == 0
     ((config, rest),) = asked
     assert (config.options["lr"], config.options["steps"], config.options["batch_size"]) == (0.01, 3, 8)

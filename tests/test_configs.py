@@ -5,7 +5,6 @@ import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from robustft.__main__ import main
 from robustft.configs import CONFIG_BYTES, command_line, config_json, config_of, make_config, read_config
 from robustft.registry import discover
 from robustft.store import run_id_of
-from robustft.types import RunConfig, UserError
+from robustft.types import RunConfig, RunRecord, UserError
 from robustft.ui import words_of
 
 GOOD: dict[str, Any] = {"model": "glyphclip", "dataset": "food", "method": "ft"}
@@ -137,13 +136,13 @@ def test_unreadable_file_is_refused(name: str, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def parsed(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], RunConfig]:
+def parsed(monkeypatch: pytest.MonkeyPatch, cache_dir: Path) -> Callable[[str], RunConfig]:
     """Gives a command line to the real parser and returns the config that would be run."""
     asked: list[RunConfig] = []
 
-    def remember(config: RunConfig, **_: Any) -> SimpleNamespace:
+    def remember(config: RunConfig, **_: Any) -> RunRecord:
         asked.append(config)
-        return SimpleNamespace(run_id="x")
+        return RunRecord("x", config, True)
 
     monkeypatch.setattr(robustft.run, "run", remember)
 

@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from robustft import alphas
 from robustft.figures import compare, forgetting, neighborhoods, wise
+from robustft.foretelling import correlations
 from robustft.types import Dataset, KnnGraph, RunConfig, RunRecord, Score, StepRecord
 
 
@@ -95,7 +97,19 @@ def test_picture_has_colours_last(data: Dataset) -> None:
 
 
 def test_histogram_counts_every_sample_once() -> None:
-    assert neighborhoods.kept_histogram(np.array([0.0, 0.5, 0.5, 1.0]), 2).data[0].y.tolist() == [1, 2, 1]
+    figure = neighborhoods.kept_histogram(np.array([0.0, 0.5, 0.5, 1.0]), 2)
+    assert figure.data[0].y.tolist() == [1, 2, 1] and [shape.type for shape in figure.layout.shapes] == ["line"]
+
+
+def test_histogram_shows_the_noise_floor_as_a_band() -> None:
+    (_, band) = neighborhoods.kept_histogram(np.array([0.0, 0.5]), 2, (0.6, 0.8)).layout.shapes
+    assert (band.type, band.x0, band.x1) == ("rect", 1.2, 1.6)
+
+
+def test_classes_say_how_pure_they_are(data: Dataset) -> None:
+    kept, purity = np.linspace(0, 1, len(data)), np.ones(len(data))
+    table = neighborhoods.class_table(data, kept, 0 * purity, purity)
+    assert table["own class before (%)"].eq(0).all() and table["own class after (%)"].eq(100).all() and table["samples"].sum() == len(data)
 
 
 # --- WiSE-FT ----------------------------------------------------------------------------------------------------------
@@ -105,14 +119,14 @@ CURVE = [(0.0, 0.3, 0.2, 0.30, 0.0), (0.5, 0.6, 0.4, 0.595, -0.01), (1.0, 0.7, 0
 
 @pytest.fixture
 def curve() -> pd.DataFrame:
-    return wise.wise_table([dict(zip(wise.TITLES, row, strict=True)) for row in CURVE])
+    return alphas.wise_table([dict(zip(alphas.TITLES, row, strict=True)) for row in CURVE])
 
 
 def test_rule_reads_validation_and_held_out_only(curve: pd.DataFrame) -> None:
-    assert wise.best_alpha(curve) == 0.5
-    assert wise.best_alpha(curve.assign(id_accuracy=0.0, ood_accuracy=0.0)) == 0.5
-    assert wise.best_alpha(curve.assign(mean_delta_zs=0.0)) == 1.0, "of equals, the most accurate"
-    assert wise.best_alpha(curve.assign(val_accuracy=[30.0, 58.9, 60.0])) == 1.0, "more than a point is too much"
+    assert alphas.best_alpha(curve) == 0.5
+    assert alphas.best_alpha(curve.assign(id_accuracy=0.0, ood_accuracy=0.0)) == 0.5
+    assert alphas.best_alpha(curve.assign(mean_delta_zs=0.0)) == 1.0, "of equals, the most accurate"
+    assert alphas.best_alpha(curve.assign(val_accuracy=[30.0, 58.9, 60.0])) == 1.0, "more than a point is too much"
 
 
 def test_curves_mark_the_chosen_alpha(curve: pd.DataFrame) -> None:
@@ -176,6 +190,41 @@ def test_charts_of_change_say_what_was_not_measured() -> None:
 def test_runs_are_named_by_what_tells_them_apart() -> None:
     configs = {"x-1111": RunConfig("m", "food", "ft"), "x-2222": RunConfig("m", "food", "ft", options={"lr": 1}), "y-3333": RunConfig("m", "food", "fda", 1)}
     assert forgetting.run_names(configs) == {"x-1111": "ft #1111", "x-2222": "ft #2222", "y-3333": "fda"}
+
+
+@pytest.fixture
+def pairs() -> pd.DataFrame:
+    rows = [("a", "ft", "digits", 15.0, 0.6, np.nan), ("a", "ft", "faces", -2.0, 0.1, 0.3), ("b", "fda", "digits", 1.0, 0.2, 0.2)]
+    table = pd.DataFrame(rows, columns=["run", "method", "task", "forgetting", "l2", "otdd"])
+    return table.assign(downstream="food", seed=0)
+
+
+def test_scatter_holds_every_pair_once_in_a_look_of_its_method(pairs: pd.DataFrame) -> None:
+    figure = forgetting.drift_scatter(pairs, "l2", {"a": "ft s0"})
+    assert [(trace.name, list(trace.x), list(trace.y)) for trace in figure.data] == [("ft", [0.6, 0.1], [15.0, -2.0]), ("fda", [0.2], [1.0])]
+    assert len({trace.marker.symbol for trace in figure.data}) == 2, "not by colour alone"
+    assert figure.data[0].customdata.tolist() == [["ft s0", "digits", "food"], ["ft s0", "faces", "food"]]
+    assert figure.data[1].customdata[0][0] == "b", "a run without a name goes by its id"
+    assert figure.layout.xaxis.title.text == "distance: L2"
+    assert figure.layout.shapes[0].y0 == 0 and figure.layout.yaxis.rangemode == "tozero", "the line of no forgetting is always in sight"
+    assert [list(trace.x) for trace in forgetting.drift_scatter(pairs, "otdd", {}).data] == [[0.3], [0.2]], "what was not measured is no mark"
+
+
+def test_correlations_are_written_with_their_intervals(pairs: pd.DataFrame) -> None:
+    table = forgetting.correlation_words(correlations(pairs))
+    assert table.columns.tolist() == ["distance", "Pearson", "Spearman", "pairs", "runs", "tasks"], "one downstream task has no within"
+    assert table["Spearman"].tolist() == ["1.00", "-1.00"], "two held-out tasks have no interval"
+    assert table[["distance", "pairs", "tasks"]].to_numpy().tolist() == [["L2", 3, 2], ["OTDD", 2, 2]]
+    assert forgetting.correlation_words(correlations(pairs.assign(l2=0.5)))["Pearson"].iloc[0] == "–"
+    wide = pd.concat([pairs.assign(downstream=name, task=pairs["task"] + name) for name in ("food", "people")])
+    written = forgetting.correlation_words(correlations(wide))
+    assert "Pearson within" in written and written["Pearson"].str.match(r"^-?\d\.\d\d \[-?\d\.\d\d, -?\d\.\d\d\]$").iloc[0]
+
+
+def test_pairs_are_shown_with_the_names_of_their_runs(pairs: pd.DataFrame) -> None:
+    table = forgetting.pair_table(pairs, {"a": "ft s0", "b": "fda"})
+    assert table.columns.tolist() == ["run", "held-out task", "forgetting (points)", "L2", "OTDD", "fine-tuned on"]
+    assert table["run"].tolist() == ["ft s0", "ft s0", "fda"]
 
 
 # --- compare ----------------------------------------------------------------------------------------------------------

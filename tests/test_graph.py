@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
-from robustft.graph import knn_graph, neighbor_overlap
+from robustft import graph as graph_module
+from robustft.graph import class_purity, edges, knn_graph, nearest, neighbor_overlap, neighbors_shared
 from robustft.types import KnnGraph, UserError
 
 # The shape hook answers before the function does when it is given what its annotation forbids; users run without the hook.
@@ -102,3 +103,81 @@ def test_overlap_is_symmetric_and_a_share(seed: int, k: int) -> None:
 def test_graphs_of_other_samples_are_refused() -> None:
     with pytest.raises(UserError, match=r"\(1, 2\) and \(1, 1\)"):
         neighbor_overlap(graph_of([[1, 2]]), graph_of([[1]]))
+
+
+# --- slices, classes, edges -------------------------------------------------------------------------------------------
+
+
+@given(seed=st.integers(0, 10_000), most=st.integers(2, 12), data=st.data())
+def test_smaller_graph_is_a_slice_of_a_larger_one(seed: int, most: int, data: st.DataObject) -> None:
+    x, k = table(seed, 20), data.draw(st.integers(1, most))
+    small, large = knn_graph(x, k), nearest(knn_graph(x, most), k)
+    np.testing.assert_array_equal(small.indices, large.indices)
+    np.testing.assert_array_equal(small.similarities, large.similarities)
+
+
+@pytest.mark.parametrize("k", [0, 4, -1])
+def test_slice_that_is_not_there_is_refused(k: int) -> None:
+    with pytest.raises(UserError, match=f"n_neighbors = {k} .* graph of 3"):
+        nearest(knn_graph(table(0), 3), k)
+
+
+@given(seed=st.integers(0, 10_000), k=st.integers(1, 9))
+def test_overlap_equals_a_double_loop(seed: int, k: int) -> None:
+    a, b = knn_graph(table(seed, 12), k), knn_graph(table(seed + 1, 12), k)
+    expected = [len(set(a.indices[row]) & set(b.indices[row])) / k for row in range(12)]
+    np.testing.assert_allclose(neighbor_overlap(a, b), expected)
+    # Kept is what both have; as many are lost on one side as are gained on the other.
+    assert ((~neighbors_shared(a, b)).sum(1) == (~neighbors_shared(b, a)).sum(1)).all()
+
+
+def test_overlap_of_many_samples_is_that_of_their_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = knn_graph(table(0, 100), 5), knn_graph(table(1, 100), 5)
+    whole = neighbor_overlap(a, b)
+    monkeypatch.setattr(graph_module, "ROWS_AT_A_TIME", 7)
+    np.testing.assert_array_equal(neighbor_overlap(a, b), whole)
+
+
+@given(seed=st.integers(0, 10_000), k=st.integers(1, 6), classes=st.integers(1, 4))
+def test_purity_equals_a_double_loop(seed: int, k: int, classes: int) -> None:
+    graph, labels = knn_graph(table(seed, 15), k), np.random.default_rng(seed).integers(0, classes, 15)
+    expected = [np.mean([labels[other] == labels[row] for other in graph.indices[row]]) for row in range(15)]
+    np.testing.assert_allclose(class_purity(graph, labels), expected)
+    if classes == 1:
+        assert (class_purity(graph, labels) == 1).all()
+
+
+@given(seed=st.integers(0, 10_000), k=st.integers(1, 6))
+def test_edges_equal_a_double_loop(seed: int, k: int) -> None:
+    graph = knn_graph(table(seed, 15), k)
+    named = {(row, int(other)) for row in range(15) for other in graph.indices[row]}
+    every = {(min(pair), max(pair)) for pair in named}
+    assert {tuple(pair) for pair in edges(graph).tolist()} == every
+    assert {tuple(pair) for pair in edges(graph, mutual=True).tolist()} == {(a, b) for a, b in every if (a, b) in named and (b, a) in named}
+
+
+@pytest.mark.parametrize("features", [np.ones((6, 1)), np.zeros((6, 3)), np.ones((6, 3))], ids=["one dimension", "zeros", "all alike"])
+def test_ties_everywhere_still_give_a_graph(features: np.ndarray) -> None:
+    graph = knn_graph(features, 3)
+    assert not (graph.indices == np.arange(6)[:, None]).any() and ((graph.indices >= 0) & (graph.indices < 6)).all()
+    assert all(len(set(row)) == 3 for row in graph.indices.tolist())
+
+
+def test_features_are_left_alone() -> None:
+    x = table(0)
+    before = x.copy()
+    knn_graph(x, 3)
+    np.testing.assert_array_equal(x, before)
+
+
+def test_gpu_index_is_asked_for_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No GPU runs here: what is checked is that one is used if FAISS says that it has one, and that the answer passes through."""
+    asked = []
+    monkeypatch.setattr(graph_module.faiss, "get_num_gpus", lambda: 1, raising=False)
+    monkeypatch.setattr(graph_module.faiss, "StandardGpuResources", lambda: "resources", raising=False)
+    monkeypatch.setattr(graph_module.faiss, "index_cpu_to_gpu", lambda resources, device, index: asked.append((resources, device)) or index, raising=False)
+    x = table(0)
+    found = knn_graph(x, 4)
+    assert asked == [("resources", 0)]
+    monkeypatch.undo()
+    np.testing.assert_array_equal(found.indices, knn_graph(x, 4).indices)

@@ -1,5 +1,6 @@
 """The pages that explore runs: on an empty cache, on a filled one, on a damaged one, and under every control."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,11 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from robustft import store
+from robustft.feature_cache import write_features
 from robustft.files import write_arrays, write_json
-from robustft.sources import get_dataset
+from robustft.map_requests import path_of
+from robustft.maps import MapPair, arrays_of
+from robustft.sources import features_key, get_dataset
 from robustft.types import RunConfig, Score, StepRecord
 
 ROOT = Path(__file__).parent.parent
@@ -63,6 +67,7 @@ def finish(root: Path, method: str, *, seed: int = 0, change: float = -0.1, opti
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ROBUSTFT_CACHE", str(tmp_path))
+    monkeypatch.setenv("ROBUSTFT_MAP_WORKER", "off")
     st.cache_data.clear()  # made-up runs have the same names in every test
     return tmp_path
 
@@ -90,7 +95,7 @@ def add_features(root: Path, drawn: Path, run_id: str, shift: float = 0.5) -> in
     before = rng.normal(size=(len(data), 8)).astype(np.float32)
     after = before + shift * rng.normal(size=before.shape).astype(np.float32)
     for key, values in (("before", before), ("after", after)):
-        write_arrays(store.cached_file("features", repr((f"{run_id}-{key}", data.fingerprint)), root), {"values": values, "labels": np.asarray(data.labels)})
+        write_features(features_key(f"{run_id}-{key}", data), values, root)
     write_json(store.run_folder(run_id, root) / "encoders.json", {key: f"{run_id}-{key}" for key in ("before", "after")})
     return len(data)
 
@@ -175,15 +180,36 @@ def test_neighborhoods_survive_a_url_with_nonsense(root: Path, drawn: Path, fini
     assert "No sample chosen" in words(at)
 
 
-def test_umap_is_queued_once(root: Path, drawn: Path, finished: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    monkeypatch.setattr("robustft.pipeline.submit_maps", lambda *given: calls.append(given))
+def test_umap_is_asked_for_once_and_appears_by_itself(root: Path, drawn: Path, finished: list[str]) -> None:
+    n = add_features(root, drawn, finished[0])
+    at = choose_run(open_page(NAMES[0]), finished[0]).run()
+    assert not faults(at)
+    (asked,) = (root / "maps" / "requests").iterdir()
+    assert [json.loads(asked.read_text())[key] for key in ("run_id", "dataset", "domain")] == [finished[0], "food", "color"]
+    assert "The UMAP is drawn in the background" in words(at) and "is not running yet" in words(at)
+    assert "2-D picture (PCA)" in words(at) and not [button for button in at.button if button.label == "Draw again"]
+
+    places = np.random.default_rng(0).normal(size=(n, 2)).astype(np.float32)
+    pair = MapPair("UMAP", places, places, (0.61, 0.52), (0.931, 0.897), {})
+    write_arrays(store.run_folder(finished[0], root) / "maps" / "food-color-umap.safetensors", *arrays_of(pair))
+    asked.unlink()
+    at.run()
+    assert not faults(at) and "drawn in the background" not in words(at)
+    assert "2-D picture (UMAP)" in words(at)
+    assert "keeps 61 % / 52 % of each sample's true 10 neighbours; trustworthiness 0.931 / 0.897 (1 is perfect)" in words(at)
+    assert not list((root / "maps" / "requests").iterdir())
+
+
+def test_umap_that_failed_says_why_and_can_be_drawn_again(root: Path, drawn: Path, finished: list[str]) -> None:
     add_features(root, drawn, finished[0])
+    request = path_of(root, finished[0], "food", "color")
+    write_json(request.with_suffix(".failed.json"), {"message": f"16 samples <b> in {root}/x are too few."})
     at = choose_run(open_page(NAMES[0]), finished[0])
+    said = words(at).replace("\\", "")
+    assert not at.exception and "16 samples <b> in" in said and str(root) not in said
+    assert not request.exists(), "a failure is not tried again by itself"
     at.button(key="neighborhoods.umap").click().run()
-    assert calls == [([finished[0]], "food", "color", root)]
-    assert "being made in the background" in words(at)
-    assert not [button for button in at.button if button.key == "neighborhoods.umap"]
+    assert request.exists() and "drawn in the background" in words(at)
 
 
 # --- WiSE-FT ----------------------------------------------------------------------------------------------------------
@@ -229,6 +255,58 @@ def test_forgetting_follows_its_controls(finished: list[str]) -> None:
     at.multiselect[0].set_value([]).run()
     assert not faults(at)
     assert "No run chosen" in words(at)
+
+
+def finish_moved(root: Path, method: str = "ft", *, seed: int = 0, downstream: str = "food", measures: tuple[str, ...] = ("l2", "neighbors_lost")) -> str:
+    """Stores a finished run that moved each of four held-out tasks by another distance, and forgot them the more the further."""
+    config = RunConfig("glyphclip", downstream, method, seed, options={"lr": 1e-3, "steps": 2}, held_out=("faces", "digits", "scripts", "travel"))
+    rng, scores = np.random.default_rng([seed, len(method), len(downstream)]), []
+    for task in config.held_out:
+        moved = 0.0 if method == "zero_shot" else rng.uniform(0.1, 0.9)
+        made = {f"delta_{kind}": -0.3 * moved for kind in ("zs", "lp")} | {f"drift_{name}": moved * rng.uniform(0.8, 1.2) for name in measures}
+        scores += [Score(task, "color", metric, value, 200) for metric, value in made.items()]
+    store.begin_run(config, root)
+    return store.finish_run(config, scores, root=root).run_id
+
+
+def test_forgetting_stands_against_every_distance_that_was_measured(root: Path) -> None:
+    for method in ("ft", "fda", "ldifs", "zero_shot"):
+        for downstream in ("food", "animals"):
+            finish_moved(root, method, downstream=downstream, measures=("l2", "cka", "otdd"))
+    at = open_page(NAMES[2]).run()
+    assert not faults(at)
+    said = words(at).replace("\\", "")
+    assert "left out: 2 of 8" in said and "from 24 pairs of 6 runs and 4 held-out tasks" in said
+    assert at.segmented_control(key="forgetting.measure").value == "otdd"
+    table = next(frame.value for frame in at.dataframe if "distance" in frame.value)
+    assert table["distance"].tolist() == ["L2", "1 - CKA", "OTDD"] and table["pairs"].tolist() == [24] * 3
+    assert "Spearman within" in table and ", " in table["Spearman within"].iloc[0]
+    for measure in ("cka", "l2"):
+        at.segmented_control(key="forgetting.measure").set_value(measure).run()
+        assert not faults(at)
+    assert "Mean distance between an image's two unit features" in words(at)
+    at.segmented_control(key="forgetting.metric").set_value("delta_lp").run()
+    assert not faults(at) and "Proxy-FDA's claim" not in words(at)
+
+
+def test_forgetting_without_otdd_says_so(root: Path) -> None:
+    finish_moved(root)
+    at = open_page(NAMES[2]).run()
+    assert not faults(at)
+    assert "These runs did not measure OTDD" in words(at)
+    assert "Spearman within" not in next(frame.value for frame in at.dataframe if "distance" in frame.value), "one downstream task"
+    at.segmented_control(key="forgetting.measure").set_value("neighbors_lost").run()
+    finish_moved(root, seed=1, measures=("l2", "otdd"))
+    assert not faults(at.run())
+    assert "from 4 pairs of 1 run and 4 held-out tasks" in words(at).replace("\\", "")
+
+
+def test_forgetting_has_no_scatter_where_nothing_moved(root: Path) -> None:
+    finish_moved(root, "zero_shot")
+    at = open_page(NAMES[2]).run()
+    assert not faults(at)
+    assert "Runs that moved nothing are left out: 1 of 1" in words(at)
+    assert all("distance" not in frame.value for frame in at.dataframe)
 
 
 # --- compare ----------------------------------------------------------------------------------------------------------

@@ -10,13 +10,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from robustft import store
+from robustft.analysis import answers_file
 from robustft.configs import command_line, make_config
-from robustft.pipeline import get_run, get_wise
+from robustft.feature_cache import read_features
+from robustft.files import read_arrays
+from robustft.pipeline import get_details, get_run, get_wise
+from robustft.registry import discover
 from robustft.run import STOPPED, Stopped, run
+from robustft.sources import features_key, get_dataset
 from robustft.types import RunRecord, UserError
 
 PROJECT = Path(__file__).parents[1]
@@ -34,13 +40,47 @@ def quiet(_: str) -> None:
 def test_everything_promised_is_measured(finished_run: RunRecord) -> None:
     assert finished_run.is_finished
     pairs = {("food", "color"), ("food", "line"), ("digits", "mnist"), ("digits", "optical")}
-    compared = {"zs_accuracy_0", "zs_accuracy", "lp_accuracy_0", "lp_accuracy", "delta_zs", "delta_lp", "drift_l2", "drift_neighbors_lost"}
+    compared = {"zs_accuracy_0", "zs_accuracy", "lp_accuracy_0", "lp_accuracy", "delta_zs", "delta_lp", "error_zs", "error_lp", "noise_lp", "overlap_floor"}
+    compared |= {f"drift_{name}" for name, entry in discover("drift").items() if entry.declares("INPUT", "features") != "theta"}
     for dataset, domain in pairs:
         assert compared <= {s.metric for s in finished_run.scores if (s.dataset, s.domain) == (dataset, domain)}
     assert {(s.dataset, s.domain) for s in finished_run.scores} == pairs
     assert all(math.isfinite(s.value) and s.n > 0 for s in finished_run.scores)
     assert all(0 <= s.value <= 1 for s in finished_run.scores if "accuracy" in s.metric)
     assert len({(s.dataset, s.domain, s.metric) for s in finished_run.scores}) == len(finished_run.scores)
+
+
+def test_what_stands_beside_the_scores_says_how_they_were_measured(finished_run: RunRecord, world_cache: Path) -> None:
+    details = get_details(finished_run.run_id, world_cache)
+    assert set(details["otdd"]) == {"food color", "food line", "digits mnist", "digits optical"}
+    for place, result in details["otdd"].items():
+        assert result["value"] == value(finished_run, *place.split(), "drift_otdd") > 0
+        assert result["solver"] == "exact" and result["n_components"] == 64 and 0.5 < result["variance_kept"] <= 1
+    assert all(distance >= 0 for distance in details["weights"].values()) and max(details["weights"].values()) > 0
+
+
+def test_answers_of_every_sample_agree_with_the_accuracies(finished_run: RunRecord, world_cache: Path) -> None:
+    places = {("food", "color"): ("zs_accuracy_0", "id_accuracy"), ("food", "line"): ("zs_accuracy_0", "ood_accuracy")}
+    places |= {("digits", domain): ("zs_accuracy_0", "zs_accuracy") for domain in ("mnist", "optical")}
+    for place, metrics in places.items():
+        arrays, _ = read_arrays(answers_file(finished_run.config, *place, world_cache))
+        labels = np.asarray(get_dataset(*place, "test", world_cache).labels)
+        for side, metric in zip(("before", "after"), metrics, strict=True):
+            assert (arrays[side] == labels).mean() == pytest.approx(value(finished_run, *place, metric))
+            assert ((arrays[f"confidence_{side}"] > 0) & (arrays[f"confidence_{side}"] <= 1)).all()
+
+
+def test_curve_says_the_change_of_every_task(finished_run: RunRecord, world_cache: Path) -> None:
+    for point in get_wise(finished_run.run_id, world_cache):
+        assert set(point["changes"]) == {"digits"} and point["mean_delta_zs"] == pytest.approx(point["changes"]["digits"])
+        data = get_dataset("food", "color", "test", world_cache)
+        assert read_features(features_key(point["key"], data), world_cache).shape == (len(data), 128)
+
+
+def test_noise_floor_lies_between_nothing_and_everything(finished_run: RunRecord) -> None:
+    for place in (("food", "color"), ("digits", "mnist")):
+        assert 0.2 < value(finished_run, *place, "overlap_floor") < 0.98
+        assert 0 <= value(finished_run, *place, "noise_lp") < 0.2
 
 
 def test_changes_are_differences_of_accuracies(finished_run: RunRecord) -> None:
@@ -60,7 +100,7 @@ def test_summary_averages_held_out_tasks_only(finished_run: RunRecord, world_cac
 
 def test_wise_curve_ends_where_the_rows_are(finished_run: RunRecord, world_cache: Path) -> None:
     points = get_wise(finished_run.run_id, world_cache)
-    assert [p["alpha"] for p in points] == pytest.approx([i / 5 for i in range(6)])
+    assert [p["alpha"] for p in points] == pytest.approx([i / 10 for i in range(11)])
     start, end = points[0], points[-1]
     assert end["id_accuracy"] == value(finished_run, "food", "color", "id_accuracy")
     assert end["ood_accuracy"] == value(finished_run, "food", "line", "ood_accuracy")
@@ -162,7 +202,7 @@ def test_killed_run_resumes_to_the_scores_of_an_uninterrupted_one(death: signal.
 
 
 def test_run_stopped_in_every_stage_ends_with_the_same_scores(finished_run: RunRecord, twin: Path, world_cache: Path) -> None:
-    for stage in ("loading", "training", "measuring", "interpolating"):
+    for stage in ("loading", "training", "measuring", "analysing", "interpolating"):
         with pytest.raises(Stopped):
             run(finished_run.config, root=twin, report=asking_to_stop_at(stage))
         record = store.read_run(finished_run.run_id, root=twin)

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
-from ..graph import unit_rows
+from ._rows import check_pair, check_widths, unit_blocks
 
 
 def l2(features_0: Float[np.ndarray, "n d"], features_1: Float[np.ndarray, "n d"]) -> float:
@@ -12,6 +12,9 @@ def l2(features_0: Float[np.ndarray, "n d"], features_1: Float[np.ndarray, "n d"
     Args:
         features_0: Before.
         features_1: After, the same images in the same order.
+
+    Raises:
+        UserError: If there is no image, or the images or widths differ, or a row is not finite; names them.
 
     Example:
         One image turned by 180 degrees, one left in place: (2 + 0) / 2 = 1.
@@ -22,4 +25,7 @@ def l2(features_0: Float[np.ndarray, "n d"], features_1: Float[np.ndarray, "n d"
     Source:
         Proxy-FDA, arXiv:2505.24088, as the distance that OTDD is compared with.
     """
-    return float(np.linalg.norm(unit_rows(features_0) - unit_rows(features_1), axis=1).mean())
+    check_pair(features_0, features_1)
+    check_widths(features_0, features_1)
+    moved = [np.linalg.norm(block_1 - block_0, axis=1) for block_0, block_1 in zip(unit_blocks(features_0), unit_blocks(features_1), strict=True)]
+    return float(np.concatenate(moved).mean())

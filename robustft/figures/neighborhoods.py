@@ -30,12 +30,18 @@ COLOURED = 10
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
-def class_table(data: Dataset, kept: np.ndarray) -> pd.DataFrame:
-    """Returns classes with the percentage of neighbours that their samples kept, fewest first."""
+def class_table(data: Dataset, kept: np.ndarray, purity_0: np.ndarray | None = None, purity_1: np.ndarray | None = None) -> pd.DataFrame:
+    """Returns classes with the percentage of neighbours that their samples kept, fewest first, and how many are of their own class.
+
+    ``±`` is 1.96 standard errors over the samples of the class: rough where they are few.
+    """
     rows = pd.DataFrame({"class": np.asarray(data.class_names, dtype=object)[np.asarray(data.labels)], "kept": kept * 100})
-    table = rows.groupby("class", sort=True)["kept"].agg(["mean", "count"]).reset_index()
-    table.columns = pd.Index(["class", "neighbours kept (%)", "samples"])
-    return table.sort_values("neighbours kept (%)", kind="stable").reset_index(drop=True)
+    table = rows.groupby("class", sort=True)["kept"].agg(["mean", lambda values: 1.96 * values.sem(), "count"])
+    table.columns = pd.Index(["neighbours kept (%)", "±", "samples"])
+    for title, purity in (("own class before (%)", purity_0), ("own class after (%)", purity_1)):
+        if purity is not None:
+            table[title] = rows.assign(purity=purity * 100).groupby("class")["purity"].mean()
+    return table.reset_index().sort_values("neighbours kept (%)", kind="stable").reset_index(drop=True)
 
 
 def default_highlight(data: Dataset, kept: np.ndarray) -> list[str]:
@@ -119,14 +125,24 @@ def pair_of_maps(
     }
 
 
-def kept_histogram(kept: np.ndarray, n_neighbors: int) -> go.Figure:
-    """Returns how many samples kept how many of their neighbours."""
+def kept_histogram(kept: np.ndarray, n_neighbors: int, floor: tuple[float, float] | None = None) -> go.Figure:
+    """Returns how many samples kept how many of their neighbours, with a band where noise alone would put the mean.
+
+    Args:
+        kept: Each sample's share.
+        n_neighbors: Neighbours a sample.
+        floor: Interval of the mean share that two views of the same images have in common.
+    """
     counts = np.bincount(np.rint(kept * n_neighbors).astype(int), minlength=n_neighbors + 1)
     figure = go.Figure(go.Bar(x=np.arange(n_neighbors + 1), y=counts, hovertemplate="%{x} kept: %{y} samples<extra></extra>"))
     mean = float(kept.mean()) * n_neighbors
     side = "left" if mean > n_neighbors / 2 else "right"
     figure.add_vline(x=mean, line_dash="dash", line_color=GREY, annotation_text=f"mean {mean:.1f}", annotation_position=f"top {side}")
-    figure.update_layout(height=300, margin={"t": 30, "b": 10, "l": 10, "r": 10}, bargap=0.15, showlegend=False)
+    if floor is not None:
+        low, high = (share * n_neighbors for share in floor)
+        words = {"annotation_text": "noise alone", "annotation_position": "top left" if low > n_neighbors / 2 else "top right", "annotation_yshift": 16}
+        figure.add_vrect(x0=low, x1=high, fillcolor=MARK, opacity=0.3, line_width=0, layer="above", **words)
+    figure.update_layout(height=300, margin={"t": 46, "b": 10, "l": 10, "r": 10}, bargap=0.15, showlegend=False)
     figure.update_xaxes(title_text=f"neighbours kept, of {n_neighbors}", range=[-0.6, n_neighbors + 0.6])
     figure.update_yaxes(title_text="samples", range=[0, 1.2 * counts.max()])
     return figure

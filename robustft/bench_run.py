@@ -1,0 +1,53 @@
+"""A large finished run of made-up numbers, to time how fast pages read one."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from . import store
+from .configs import make_config
+from .feature_cache import write_features, write_graph
+from .files import write_arrays, write_json
+from .graph import STORED_NEIGHBORS, knn_graph, unit_rows
+from .maps import arrays_of, pca_pair
+from .neighborhoods import get_neighborhood, measured_tasks
+from .pipeline import get_details, get_history, get_run, get_wise
+from .reports import drift_table, task_table
+from .sources import VIEWS, features_key, keep_dataset
+from .types import Dataset, Score, StepRecord
+
+METRICS = ("zs_accuracy_0", "zs_accuracy", "delta_zs", "error_zs", "lp_accuracy_0", "lp_accuracy", "delta_lp", "error_lp", "noise_lp")
+DRIFTS = ("drift_otdd", "drift_l2", "drift_cka", "drift_neighbors_lost", "drift_ldifs", "overlap_floor")
+
+
+def write_large_run(root: Path, values: np.ndarray, labels: np.ndarray) -> str:
+    """Stores a finished run on food with all held-out tasks, whose test samples have the given features before; returns its name."""
+    config = make_config("glyphclip", "food", "ft", options={"steps": 200})
+    run_id, draw = store.begin_run(config, root), np.random.default_rng(0)
+    images = torch.randint(0, 256, (len(labels), 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    data = Dataset("food", "color", "test", images, torch.from_numpy(labels), tuple(f"class {k}" for k in range(labels.max() + 1)), ("{}",), "bench")
+    keep_dataset(data, root)
+    after = unit_rows(values + 0.02 * draw.normal(size=values.shape)).astype(np.float32)
+    for key, features in (("before", values), ("after", after)):
+        write_features(features_key(key, data), features, root)
+        write_graph(features_key(key, data), knn_graph(features, STORED_NEIGHBORS), root)
+    for view in VIEWS:
+        write_graph(features_key("before", data, view), knn_graph(values, STORED_NEIGHBORS), root)
+    folder = store.run_folder(run_id, root)
+    write_arrays(folder / "maps" / "food-color-umap.safetensors", *arrays_of(pca_pair(values, after)))
+    write_json(folder / "encoders.json", {"before": "before", "after": "after"})
+    write_json(folder / "wise.json", [{"alpha": step / 10, "id_accuracy": 0.5, "changes": {}} for step in range(11)])
+    store.append_history(run_id, [StepRecord(step, 1.0, 1.0, 0.0, 1e-3, 1.0, 0.1) for step in range(1, 201)], root)
+    places = [(task, domain) for task, domains in measured_tasks(config).items() for domain in domains]
+    scores = [Score(*place, metric, float(draw.random()), len(labels)) for place in places for metric in (*METRICS, *DRIFTS)]
+    store.finish_run(config, scores, root=root)
+    return run_id
+
+
+def read_everything(run_id: str, root: Path) -> None:
+    """Reads of a finished run all that pages show."""
+    view = get_run(run_id, root)
+    get_history(run_id, root), get_wise(run_id, root), get_details(run_id, root)
+    task_table(view.record), drift_table(view.record)
+    get_neighborhood(run_id, "food", "color", 10, root)
