@@ -156,7 +156,6 @@ def draw_live() -> bool:
 
 
 with ui.errors_as_boxes():
-    draw_cache()
     ui.live(draw_live, is_active=any(view.state in pipeline.ACTIVE for view in pipeline.get_runs(root)))
 
 st.subheader("Pages")
@@ -165,3 +164,6 @@ for begin in range(0, len(ui.PAGES[1:]), 3):
         with column.container(border=True, height="stretch"):
             ui.link(page, f"**{title}**", icon=icon)
             st.caption(question)
+
+with ui.errors_as_boxes():
+    draw_cache()

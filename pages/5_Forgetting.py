@@ -52,8 +52,8 @@ with ui.errors_as_boxes():
         st.plotly_chart(forgetting.change_bars(picked, names), key="forgetting.bars")
         st.caption(
             "How to read it: left of zero the run lost accuracy on a task that it did not train on; right of zero it gained. "
-            "The thin bars are the **sampling noise of the test set, one seed** (1.96 binomial standard errors of a difference; "
-            "before and after are taken as independent, which is cautious). Where a thin bar crosses zero, the change cannot be told from noise. "
+            "The thin bars are the **noise of the measurement, one seed**: 1.96 standard errors of the change over the test images, which are the same before "
+            "and after; for the linear probe also how far three refits of it differ. Where a thin bar crosses zero, the change cannot be told from noise. "
             "Noise between seeds comes on top."
         )
         with st.expander("Show as table"):

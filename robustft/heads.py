@@ -17,7 +17,7 @@ class Head(nn.Module):
     def __init__(self, weight: Float[Tensor, "c d"], bias: Float[Tensor, "c"] | None = None):
         super().__init__()
         self.weight = nn.Parameter(weight.clone())
-        self.bias = nn.Parameter(torch.zeros(len(weight)) if bias is None else bias.clone())
+        self.bias = nn.Parameter(weight.new_zeros(len(weight)) if bias is None else bias.clone())
 
     def class_weights(self, generator: torch.Generator | None = None) -> Float[Tensor, "c d"]:
         """Returns the row of each class."""

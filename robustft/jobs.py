@@ -4,12 +4,8 @@ A job is an argv and a folder; what it computes is not known here. Pages only ad
 and ends the processes, one supervisor for one root, so closing a page or restarting the web server harms no job.
 """
 
-import fcntl
 import json
-import os
 import sqlite3
-import subprocess
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -18,11 +14,11 @@ from pathlib import Path
 
 import psutil
 
+from . import detached
+
 STATES = ("queued", "running", "stopping", "done", "cancelled", "failed", "lost")
 ENDED = frozenset(STATES[3:])
-MARKER = "ROBUSTFT_JOB"  # environment variable by which a supervisor knows a process again whose pid it never wrote down
 BUSY_SECONDS = 10.0
-HOME = Path(__file__).resolve().parent.parent  # where `python -m robustft` finds the package, wherever the server was started
 _CLOCK_TOLERANCE = 1.0
 
 _SCHEMA = """CREATE TABLE IF NOT EXISTS jobs (
@@ -65,7 +61,7 @@ class Job:
 
     @property
     def marker(self) -> str:
-        """Value of `MARKER` in the environment of its processes: the number, and the time should numbers begin anew with a new file."""
+        """Value of `detached.MARKER` in the environment of its processes: the number, and the time should numbers begin anew with a new file."""
         return f"{self.job_id}@{self.submitted!r}"
 
 
@@ -195,15 +191,7 @@ def is_alive(pid: int, process_started: float) -> bool:
 
 def take_lock(root: Path) -> int | None:
     """Returns an open file that makes its owner the supervisor until it is closed or its process ends; None if there is one."""
-    lock = os.open(root / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        if isinstance(error, BlockingIOError):
-            return None
-        raise
-    return lock
+    return detached.take_lock(root / "supervisor.lock")
 
 
 def ensure_supervisor(root: Path, argv: Sequence[str]) -> bool:
@@ -221,18 +209,7 @@ def ensure_supervisor(root: Path, argv: Sequence[str]) -> bool:
     Raises:
         OSError: If the command cannot be started.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    lock = take_lock(root)
-    if lock is None:
-        return False
-    os.close(lock)
-    environment = {name: value for name, value in os.environ.items() if name != MARKER}  # a supervisor is no part of the job that called for it
-    with (root / "supervisor.log").open("ab") as log:
-        process = subprocess.Popen(
-            list(argv), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, close_fds=True, env=environment, cwd=HOME
-        )
-    threading.Thread(target=process.wait, daemon=True).start()  # or it would stay a zombie of a long-lived web server
-    return True
+    return detached.ensure("supervisor", root, argv)
 
 
 def _check_argv(argv: Sequence[str]) -> None:

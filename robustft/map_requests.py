@@ -7,19 +7,17 @@ went wrong if they cannot be drawn. If the worker is killed its requests are sti
 somebody runs ``python -m robustft draw-maps`` by hand, and for tests.
 """
 
-import fcntl
 import hashlib
 import json
 import os
-import subprocess
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from . import detached
 from .files import read_json, write_json
-from .jobs import HOME, MARKER, is_alive
+from .jobs import is_alive
 
 SWITCH = "ROBUSTFT_MAP_WORKER"
 ASKED = ("run_id", "dataset", "domain")
@@ -81,19 +79,7 @@ def ensure_worker(root: Path, argv: Sequence[str]) -> bool:
     Raises:
         OSError: If the command cannot be started.
     """
-    folder = root / "maps"
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = take_lock(folder)
-    if lock is None:
-        return False
-    os.close(lock)
-    environment = {name: value for name, value in os.environ.items() if name != MARKER}  # a worker is no part of the job that called for it
-    with (folder / "worker.log").open("ab") as log:
-        process = subprocess.Popen(
-            list(argv), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, close_fds=True, env=environment, cwd=HOME
-        )
-    threading.Thread(target=process.wait, daemon=True).start()  # or it would stay a zombie of a long-lived web server
-    return True
+    return detached.ensure("worker", root / "maps", argv)
 
 
 def _what_happens(folder: Path, path: Path, asked: Mapping[str, Any]) -> str:
@@ -139,12 +125,4 @@ def turn(asked: Mapping[str, Any]) -> tuple[int, float]:
 
 def take_lock(folder: Path) -> int | None:
     """Returns an open file that makes its owner the worker until it is closed or its process ends; None if there is one."""
-    lock = os.open(folder / "worker.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        if isinstance(error, BlockingIOError):
-            return None
-        raise
-    return lock
+    return detached.take_lock(folder / "worker.lock")

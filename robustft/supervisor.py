@@ -18,7 +18,8 @@ from pathlib import Path
 
 import psutil
 
-from .jobs import HOME, MARKER, Job, active_jobs, claim, finish, is_alive, record_process, take_lock, verdict
+from .detached import HOME, MARKER
+from .jobs import Job, active_jobs, claim, finish, is_alive, record_process, take_lock, verdict
 
 _PASSED = {"PATH", "HOME", "LANG", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV", "PYTHONPATH", "LD_LIBRARY_PATH", "SSL_CERT_FILE"}
 _PASSED_PREFIXES = ("LC_", "CUDA", "NVIDIA", "OMP_", "MKL_", "OPENBLAS", "NUMBA_", "ROBUSTFT_", "HF_HOME", "TORCH_HOME", "XDG_CACHE")

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from robustft.files import read_json
+from robustft.jobs import is_alive
 from robustft.pipeline import get_runs
 from robustft.store import run_id_of
 from robustft.study import STUDIES
@@ -55,7 +57,7 @@ class Server:
 
     def start(self) -> None:
         argv = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(self.port), "--server.headless", "true"]
-        environment = {**os.environ, "ROBUSTFT_CACHE": str(self.cache)}
+        environment = {**os.environ, "ROBUSTFT_CACHE": str(self.cache), "ROBUSTFT_MAP_WORKER": "on"}
         with (self.cache / "server.log").open("ab") as log:
             self.process = subprocess.Popen(argv, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         wait_until(self.answers, "the server answers", 120)
@@ -83,6 +85,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     made = Server(tmp_path_factory.mktemp("cache"))
     yield made
     made.kill()
+    worker = read_json(made.cache / "maps" / "worker.json")  # it would wait for another ten minutes
+    if worker is not None and is_alive(worker["pid"], worker["process_started"]):
+        os.kill(worker["pid"], signal.SIGTERM)
 
 
 def wait_until(claim, words: str, seconds: float) -> None:
@@ -141,10 +146,19 @@ def test_demo_study_from_one_click_to_every_page(browser, server: Server) -> Non
     time.sleep(3)
     server.start()
 
-    wait_until(lambda: [server.states()[name] for name in names].count("finished") == 5, "the other five finish", PATIENCE)
+    wait_until(lambda: [server.states()[name] for name in names].count("finished") >= 2, "two runs finish", PATIENCE)
     assert server.states()[cancelled] == "stopped"
+
+    # Enough to look at: cancel the rest from Home.
     open_page(page, server)
-    page.get_by_text("5 of 6 runs finished").wait_for(timeout=60_000)
+    page.get_by_role("button", name="Cancel the rest").click()
+    wait_until(lambda: not {"queued", "running", "stopping"} & set(server.states().values()), "the rest is stopped", 120)
+    open_page(page, server)
+    page.get_by_text(f"{list(server.states().values()).count('finished')} of 6 runs finished").wait_for(timeout=60_000)
+
+    # The UMAPs were asked for when the run ended, and are drawn by a process of their own.
+    open_page(page, server, "Neighborhoods")
+    page.get_by_text("2-D picture (UMAP) of 384 of 384 test samples").wait_for(timeout=120_000)
 
     for name in PAGES:
         open_page(page, server, name)

@@ -1,5 +1,7 @@
 """Figures by hand: what they hold, whom they mark, what they leave out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -156,6 +158,16 @@ def test_noise_of_a_change_by_hand() -> None:
     """Both accuracies near one half of 96 images: 1.96 * sqrt(2 * 0.25 / 100)."""
     noise = forgetting.change_table([record("a", animals=0.0)], "delta_zs")["noise"].iloc[0]
     assert noise == pytest.approx(100 * 1.96 * np.sqrt(2 * 0.25 / 100))
+
+
+def test_noise_that_was_measured_is_shown() -> None:
+    own = record("a", animals=-0.1)
+    errors = [
+        Score("animals", s.domain, metric, value, s.n) for s in own.scores[:1] for metric, value in (("error_zs", 0.01), ("error_lp", 0.03), ("noise_lp", 0.04))
+    ]
+    table = forgetting.change_table([replace(own, scores=(*own.scores, *errors))], "delta_zs")
+    assert table["noise"].iloc[0] == pytest.approx(1.96)
+    assert forgetting.measured_noise({"error_lp": 0.03, "noise_lp": 0.04}, "lp", 9) == pytest.approx(np.hypot(1.96 * 0.03, 0.04))
 
 
 def test_domains_are_averaged_and_their_noise_shrinks() -> None:

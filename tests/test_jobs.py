@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from robustft import jobs, supervisor
+from robustft import detached, jobs, supervisor
 from robustft.jobs import Job, cancel, claim, ensure_supervisor, is_alive, list_jobs, place_in_queue, record_process, submit, take_lock, verdict
 from robustft.supervisor import job_environment, supervise
 
@@ -403,7 +403,7 @@ def test_a_job_sees_no_token_and_no_input(root: Path, monkeypatch: pytest.Monkey
     supervise(root, slots=[{"CUDA_VISIBLE_DEVICES": "3"}], **FAST)
     environment, stdin, leads_session = json.loads((root / "runs/a/log.txt").read_text())
     assert "FAKE_TOKEN" not in environment
-    assert (environment["CUDA_VISIBLE_DEVICES"], environment[jobs.MARKER]) == ("3", given.marker)
+    assert (environment["CUDA_VISIBLE_DEVICES"], environment[detached.MARKER]) == ("3", given.marker)
     assert (stdin, leads_session) == ("", True)
 
 
@@ -511,7 +511,7 @@ def test_a_stranger_with_a_reused_pid_is_never_signalled(root: Path) -> None:
 
 def test_a_set_clock_does_not_make_a_stranger_of_an_adopted_job(root: Path) -> None:
     given = add(root, "a", SLEEP)
-    process = subprocess.Popen(SLEEP, start_new_session=True, env={**os.environ, jobs.MARKER: given.marker})
+    process = subprocess.Popen(SLEEP, start_new_session=True, env={**os.environ, detached.MARKER: given.marker})
     claim(root, given.job_id, 0)
     record_process(root, given.job_id, process.pid, psutil.Process(process.pid).create_time() - 100)
     cancel(root, given.job_id)
@@ -525,7 +525,7 @@ def test_a_set_clock_does_not_make_a_stranger_of_an_adopted_job(root: Path) -> N
 def test_a_process_that_was_never_written_down_is_found_by_its_marker(root: Path) -> None:
     given = add(root, "a", SLEEP)
     claim(root, given.job_id, 0)
-    process = subprocess.Popen(hold(root, "a"), start_new_session=True, env={**os.environ, jobs.MARKER: given.marker})
+    process = subprocess.Popen(hold(root, "a"), start_new_session=True, env={**os.environ, detached.MARKER: given.marker})
     (root / "runs/a").mkdir(parents=True)
     with ThreadPoolExecutor(1) as pool:
         ended = pool.submit(supervise, root, **FAST)

@@ -246,7 +246,7 @@ def test_wise_without_a_curve_says_so(root: Path) -> None:
 
 def test_forgetting_follows_its_controls(finished: list[str]) -> None:
     at = open_page(NAMES[2]).run()
-    assert "sampling noise of the test set, one seed" in words(at)
+    assert "noise of the measurement, one seed" in words(at)
     assert "no ranking" in words(at)
     at.segmented_control(key="forgetting.metric").set_value("delta_lp").run()
     at.toggle(key="forgetting.by_domain").set_value(True).run()

@@ -42,6 +42,27 @@ def change_noise(before: float, after: float, n: int) -> float:
     return float(np.hypot(noise(before, n), noise(after, n)))
 
 
+def measured_noise(scores: Mapping[str, float], kind: str, n: int) -> float:
+    """Returns how far a change may be off: 1.96 paired standard errors over test images, for a linear probe with its refits' noise.
+
+    Runs of older versions measured neither; theirs is `change_noise`.
+
+    Args:
+        scores: Of one task in one domain, by metric.
+        kind: ``zs`` or ``lp``.
+        n: Test images.
+
+    Example:
+        Paired error 0.01, refits differ by 0.02: sqrt(0.0196^2 + 0.02^2).
+
+        >>> round(measured_noise({"error_lp": 0.01, "noise_lp": 0.02}, "lp", 100), 4)
+        0.028
+    """
+    if f"error_{kind}" not in scores:
+        return change_noise(scores.get(f"{kind}_accuracy_0", 0.5), scores.get(f"{kind}_accuracy", 0.5), n)
+    return float(np.hypot(1.96 * scores[f"error_{kind}"], scores.get(f"noise_{kind}", 0.0)))
+
+
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
@@ -76,9 +97,9 @@ def change_table(records: Sequence[RunRecord], metric: str, *, by_domain: bool =
         for score in record.scores:
             if score.metric == metric and score.dataset != record.config.dataset:
                 place = (score.dataset, score.domain)
-                before, after = (values.get((*place, name), 0.5) for name in (f"{kind}_accuracy_0", f"{kind}_accuracy"))
                 task = " · ".join(place) if by_domain else score.dataset
-                rows.append((record.run_id, task, score.value * 100, (change_noise(before, after, score.n) * 100) ** 2, score.n))
+                here = {name: value for (*where, name), value in values.items() if tuple(where) == place}
+                rows.append((record.run_id, task, score.value * 100, (measured_noise(here, kind, score.n) * 100) ** 2, score.n))
     table = pd.DataFrame(rows, columns=["run", "task", "change", "variance", "images"])
     grouped = table.groupby(["run", "task"], sort=False).agg(
         change=("change", "mean"), variance=("variance", "sum"), parts=("change", "size"), images=("images", "sum")
