@@ -108,11 +108,11 @@ def probe_row() -> Row:
     """Times a linear probe against scikit-learn's logistic regression with the same objective."""
     from sklearn.linear_model import LogisticRegression
 
-    (x, y), (x_test, y_test) = clouds(5000, 50), clouds(5000, 50, seed=1)
-    theirs = LogisticRegression(C=300.0, solver="lbfgs", tol=1e-4, max_iter=5000)
+    (x, y), (x_test, y_test) = clouds(5000, 50, spread=4), clouds(10_000, 50, seed=1, spread=4)  # classes that overlap
+    theirs, converged = (LogisticRegression(C=300.0, solver="lbfgs", tol=tol, max_iter=5000) for tol in (1e-4, 1e-6))
     row = paired("linear probe, 5,000 x 512, 50 classes: faster than scikit-learn by", lambda: LinearProbe(300.0).fit(x, y), lambda: theirs.fit(x, y), 3)
-    ours, accuracy = LinearProbe(300.0).fit(x, y).score(x_test, y_test), theirs.score(x_test, y_test)
-    return row | {"note": f"accuracy {100 * ours:.2f} %, scikit-learn {100 * accuracy:.2f} %"}
+    ours, loose, tight = (100 * found.score(x_test, y_test) for found in (LinearProbe(300.0).fit(x, y), theirs, converged.fit(x.astype(np.float64), y)))
+    return row | {"note": f"accuracy {ours:.2f} %, scikit-learn {loose:.2f} % at tol 1e-4 and {tight:.2f} % at 1e-6"}
 
 
 def graph_row() -> Row:

@@ -16,7 +16,7 @@ STRENGTHS = (3.0, 30.0, 300.0, 3000.0)
 """Values of C that `fit` tries when it is given a validation set."""
 
 CURVATURE = 0.1  # of the loss, as a share of what it is at zero weights: it falls as the classes come apart
-NEVER = -30.0  # the bias of a class without samples: the best of the others never scores below 0
+NEVER = -30.0  # the bias of a class without samples: the scores of the others sum to zero, so their best is above
 
 
 class LinearProbe:
@@ -89,7 +89,7 @@ class LinearProbe:
         classes = int(problem.present.max()) + 1
         self.weight, self.bias = torch.zeros(classes, weight.shape[1]), torch.full((classes,), NEVER)
         present = problem.present.cpu()
-        self.weight[present], self.bias[present] = weight.float().cpu(), (bias - bias.mean()).float().cpu()
+        self.weight[present], self.bias[present] = weight.float().cpu(), bias.float().cpu()
 
     def logits(self, features: Any) -> Float[Tensor, "n c"]:
         """Returns the class scores of samples, on the CPU."""
@@ -117,14 +117,13 @@ class _Problem:
         self.covariance = (self.x.T @ self.x).double() / len(x)
         self.is_own = F.one_hot(self.y).to(x)
         self.start = torch.zeros(len(self.present), x.shape[1] + 1, dtype=torch.float64, device=x.device)
-        self.slope = self._loss(self.start.float(), 0.0)[1].double()
 
     def solve(self, start: Tensor, strength: float, tolerance: float) -> Tensor:
         """Returns weights and, in the last column, biases: L-BFGS from a start, at one strength."""
         penalty = 1 / (strength * len(self.x))
-        factor, unit = self._factor(penalty)
+        factor = self._factor(penalty)
         v, factor = (start @ factor).float(), factor.float()
-        optimizer = torch.optim.LBFGS([v], max_iter=1000, tolerance_grad=tolerance * unit, tolerance_change=1e-9, history_size=10, line_search_fn="strong_wolfe")
+        optimizer = torch.optim.LBFGS([v], max_iter=1000, tolerance_grad=tolerance, tolerance_change=1e-9, history_size=10, line_search_fn="strong_wolfe")
 
         def loss() -> float:
             value, slope = self._loss(_unwhiten(v, factor), penalty)
@@ -142,18 +141,12 @@ class _Problem:
         value = penalty / 2 * w[:, :-1].square().sum() - log_p.gather(1, self.y[:, None]).double().mean()
         return value.item(), slope
 
-    def _factor(self, penalty: float) -> tuple[Tensor, float]:
-        """Returns the curvature's factor over a unit, and the unit: so long that the optimizer's first step is Newton's.
-
-        The first step of torch's L-BFGS is the gradient over its l1 norm, whatever the problem.
-        """
+    def _factor(self, penalty: float) -> Tensor:
+        """Returns the Cholesky factor of the curvature that each class's weights and bias have, about."""
         share = CURVATURE / len(self.present)
         curvature = share * self.covariance
         curvature.diagonal().add_(penalty + 1e-6 * curvature.trace())  # rounding can leave it a little below zero
-        factor = torch.block_diag(torch.linalg.cholesky(curvature), self.covariance.new_full((1, 1), share**0.5))
-        slope = torch.linalg.solve_triangular(factor.T, self.slope, upper=True, left=False)
-        unit = CURVATURE * slope.abs().sum().item() or 1.0  # without slope, zero is the minimum
-        return factor / unit, unit
+        return torch.block_diag(torch.linalg.cholesky(curvature), curvature.new_full((1, 1), share**0.5))
 
 
 def _unwhiten(v: Tensor, factor: Tensor) -> Tensor:
