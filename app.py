@@ -56,7 +56,7 @@ def draw_offer(n_all: int) -> None:
     """What pressing the button does."""
     st.markdown(
         f"Trains the bundled model on **{DEMO.datasets[0]}** with {n_all} methods ({', '.join(DEMO.methods)}), measures each on the other nine tasks, and "
-        "puts them side by side. It takes about six minutes on two CPU cores and needs no GPU and no network. "
+        "puts them side by side. It takes about nine minutes on two CPU cores, the first results two and needs no GPU and no network. "
         "It runs in the background: you may close this page."
     )
     if st.button("Run the demo study", type="primary", icon=":material/play_arrow:", key="demo.start"):

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from . import commands
+from . import commands, run_commands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,17 +57,17 @@ def build_parser() -> argparse.ArgumentParser:
     made.add_argument("name", help="demo or methods")
     made.add_argument("--here", action="store_true", help="in this process, run after run; start it again elsewhere to share the work")
     made.add_argument("--marker", type=Path, default=None, help=argparse.SUPPRESS)
-    made = add("evaluate", commands.evaluate, "print a run's scores on every task, before and after")
+    made = add("evaluate", run_commands.evaluate, "print a run's scores on every task, before and after")
     made.add_argument("run_id")
-    made = add("otdd", commands.otdd, "print how far a run moved the features of every task: OTDD and the other measures")
+    made = add("otdd", run_commands.otdd, "print how far a run moved the features of every task: OTDD and the other measures")
     made.add_argument("run_id")
-    made = add("neighbors", commands.neighbors, "print the neighbours that a run kept on every task, and draw the maps of one")
+    made = add("neighbors", run_commands.neighbors, "print the neighbours that a run kept on every task, and draw the maps of one")
     made.add_argument("run_id")
     made.add_argument("--k", type=int, default=10, help="neighbours a sample (default 10, at most 50)")
     made.add_argument("--dataset", default=None, help="task of the maps (default: the downstream one)")
     made.add_argument("--domain", default=None, help="domain of the maps (default: the task's first)")
     made.add_argument("--no-maps", action="store_true", help="do not draw UMAPs, which take half a minute the first time")
-    made = add("interpolate", commands.interpolate_run, "print the curve between start and fine-tuned model, or write the weights at one alpha")
+    made = add("interpolate", run_commands.interpolate_run, "print the curve between start and fine-tuned model, or write the weights at one alpha")
     made.add_argument("run_id")
     made.add_argument("--alpha", default=None, help="0 is the foundation model, 1 the fine-tuned one")
     made.add_argument("--out", default=None, type=Path, help="folder to write the weights at alpha to")

@@ -61,7 +61,7 @@ def _measuring_seconds(config: RunConfig, backbone: Backbone, root: Path) -> flo
     begin = time.perf_counter()
     extract(backbone.encoder, backbone.preprocess, data)
     one_pass = time.perf_counter() - begin
-    # Each domain of each task is encoded in full once (about twice its test split) and its test split once an alpha.
+    # Of each domain of each task: train and test split, three times the test split, then activations, then the test split at each inner alpha.
     has_curve = config.curve and find_method(config.method).trains != "none"
-    passes = len(list(tasks_of(config))) * (2.2 + (len(ALPHAS) - 2 if has_curve else 0))
+    passes = len(list(tasks_of(config))) * (3.7 + (len(ALPHAS) - 2 if has_curve else 0))
     return one_pass * passes + 0.4 * len(list(tasks_of(config)))

@@ -28,8 +28,8 @@ class LinearProbe:
 
     Args:
         strength: C, positive: inverse of the penalty. Ignored if `fit` is given a validation set to choose it on.
-        tolerance: Where to stop, positive: the largest entry of the mean loss's gradient, in variables in which its
-            curvature is at most about 1, so that the loss is then near its minimum whatever the features look like.
+        tolerance: Where to stop, positive: the largest entry of the mean loss's gradient, in variables in which the loss
+            curves about alike in every direction, so that it is then near its minimum whatever the features look like.
         device: Where to fit: ``cpu``, ``cuda`` or ``cuda:i``. Left out, the GPU that the features lie on, or else any
             GPU, or else the CPU. What is fitted ends up on the CPU.
 

@@ -95,6 +95,7 @@ STEPS = {
     "listing",
     "reports",
     "commands",
+    "run_commands",
     "export",
     "bench",
     "bench_measures",
