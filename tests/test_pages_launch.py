@@ -5,10 +5,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from robustft import configs, pipeline, store, study, ui
+from robustft.feature_cache import cache_use, write_features
 from robustft.figures import runs as charts
 from robustft.methods import METHODS
 from robustft.types import RunConfig, Score, StepRecord, UserError
@@ -73,7 +75,7 @@ def add_run(root: Path, method: str = "ft", *, status: dict[str, Any] | None = N
 
 def test_home_says_first_what_to_press(root: Path) -> None:
     app = open_page()
-    assert [button.label for button in app.button] == ["Run the demo study"]
+    assert [button.label for button in app.button if not button.disabled] == ["Run the demo study"]
     assert "No runs yet" in text_of(app) and "0 finished runs" in text_of(app)
 
 
@@ -97,7 +99,16 @@ def test_home_shows_the_finished_demo_as_a_table(root: Path) -> None:
     table = app.dataframe[0].value
     assert list(table["method"]) == ["zero_shot", "ft", "lp_ft", "l2_sp", "ldifs", "fda"]
     assert table["ID"].tolist() == pytest.approx([90.0] * 6) and table["mean Delta_ZS"].tolist() == pytest.approx([-10.0] * 6)
-    assert not app.button and "1 seed" in text_of(app)
+    assert [button.key for button in app.button] == ["home.cache.clear"] and "1 seed" in text_of(app)
+
+
+def test_home_says_how_full_the_cache_is_and_clears_it(root: Path) -> None:
+    write_features("key", np.ones((250, 1000), np.float32), root)
+    app = open_page()
+    assert "1 file, are kept" in text_of(app) and cache_use(root).bytes == 1_000_128
+    app.button(key="home.cache.clear").click().run()
+    assert cache_use(root).files == 0 and not app.exception and not app.error
+    assert app.button(key="home.cache.clear").disabled
 
 
 def test_home_shows_a_damaged_queue_as_a_sentence(root: Path) -> None:
