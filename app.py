@@ -27,8 +27,9 @@ def draw_cache() -> None:
     use = ui.read_cache_use(root)
     with st.popover(f"Features: {ui.size(use.bytes)} of {ui.size(use.limit)}", icon=":material/folder_data:", key="home.cache"):
         st.markdown(
-            f"Features and neighbour graphs, {use.files} file{'' if use.files == 1 else 's'}, are kept so that pages open at once. Beyond {ui.size(use.limit)} those used longest ago are "
-            "cleared; set `ROBUSTFT_FEATURES_GB` before the start to change that. What is cleared can be computed again from the weights of a run."
+            f"Features and neighbour graphs, {use.files} file{'' if use.files == 1 else 's'}, are kept so that pages open at once. "
+            f"Beyond {ui.size(use.limit)} those used longest ago are cleared; set `ROBUSTFT_FEATURES_GB` before the start to change that. "
+            "What is cleared can be computed again from the weights of a run."
         )
         if st.button("Clear all of them now", icon=":material/mop:", key="home.cache.clear", disabled=not use.files):
             ui.clear_features(root)
