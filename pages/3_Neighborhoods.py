@@ -71,7 +71,7 @@ with ui.errors_as_boxes():
     left, middle, right = st.columns(3)
     task = left.selectbox("Task", list(tasks), key="task", bind="query-params", help="The downstream task first, then the held-out tasks.")
     domain = middle.selectbox("Domain", tasks[task], key="domain", bind="query-params", help="The first domain of a task is the in-distribution one.")
-    n = max((score.n for score in view.record.scores if (score.dataset, score.domain) == (task, domain)), default=51)
+    n = max((score.n for score in view.record.scores if (score.dataset, score.domain, score.metric) == (task, domain, "zs_accuracy")), default=51)
     high = min(50, n - 1)
     meaning = "How many nearest neighbours of a sample are looked at. Kept = in the list both before and after."
     k = right.slider("Neighbours (k)", 5, high, min(10, high), key="k", bind="query-params", help=meaning) if high > 5 else max(1, high)

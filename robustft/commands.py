@@ -6,12 +6,8 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .types import RunConfig, RunRecord, UserError
-
-if TYPE_CHECKING:
-    pass
 
 
 def root_of(options: argparse.Namespace) -> Path:
@@ -64,7 +60,10 @@ def train(options: argparse.Namespace) -> int:
     except Stopped:
         print("stopped; the same command goes on from the last checkpoint", flush=True)
         return STOPPED
-    request_maps_of(record, root_of(options))
+    try:
+        request_maps_of(record, root_of(options))
+    except (UserError, OSError) as error:  # the run is finished all the same
+        print(f"its maps could not be asked for: {error}", flush=True)
     print(record.run_id)
     return 0
 

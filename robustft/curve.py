@@ -29,7 +29,6 @@ class WisePoint:
         val_accuracy: On validation images of the training domain.
         mean_delta_zs: Zero-shot change averaged over the held-out tasks.
         changes: The same for each held-out task.
-        key: What the point's features of the downstream task are stored under.
     """
 
     alpha: float
@@ -38,7 +37,6 @@ class WisePoint:
     val_accuracy: float
     mean_delta_zs: float
     changes: Mapping[str, float]
-    key: str
 
 
 def wise_curve(
@@ -80,17 +78,16 @@ class _Curve:
     def point(self, alpha: float, model: Classifier) -> WisePoint:
         """Measures one model, looking at each image once."""
         key, name = weights_key(model, self.backbone), self.config.dataset
-        is_end = alpha in (0, 1)
+        is_end = alpha in (0, 1)  # features between the ends are looked at once and would only fill the disk
         accuracies = {}
         for task, domain in tasks_of(self.config):
             head = model.head if task == name else self.heads[task]
-            # Between the ends only the downstream task's features are looked at again, by the maps; the others would fill the disk.
-            accuracies[task, domain] = head_accuracy(head, self._features(model, key, task, domain, "test", keep=is_end or task == name))
+            accuracies[task, domain] = head_accuracy(head, self._features(model, key, task, domain, "test", keep=is_end))
         val = head_accuracy(model.head, self._features(model, key, name, domains_of(name)[0], "val", keep=is_end))
         rows = [Score(*pair, "delta_zs", accuracy - self.before[pair], 0) for pair, accuracy in accuracies.items() if pair[0] != name]
         by_domain = [accuracies[name, domain] for domain in domains_of(name)]
         ood = sum(by_domain[1:]) / max(1, len(by_domain) - 1)
-        return WisePoint(alpha, by_domain[0], ood, val, summarize(rows, name).get("mean_delta_zs", 0.0), held_out(rows, name, "delta_zs"), key)
+        return WisePoint(alpha, by_domain[0], ood, val, summarize(rows, name).get("mean_delta_zs", 0.0), held_out(rows, name, "delta_zs"))
 
     def _features(self, model: Classifier, key: str, task: str, domain: str, split: str, *, keep: bool) -> Features:
         return get_features(model.encoder, self.backbone.preprocess, key, get_dataset(task, domain, split, self.root), self.root, keep=keep)

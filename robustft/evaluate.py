@@ -108,8 +108,8 @@ def downstream_scores(domains: Sequence[Encoded], head: Head | TextHead) -> list
     The probe is fitted in the first domain only and read in all of them. Effective robustness is there only where the task
     declares a baseline fit.
     """
-    probe = probe_head(fit_probe(domains[0]))
-    task = domains[0].dataset
+    probe, task = probe_head(fit_probe(domains[0])), domains[0].dataset
+    id_accuracy = head_accuracy(head, domains[0].test)
     scores: list[Score] = []
     for index, encoded in enumerate(domains):
         kind, logits, labels = ("id" if index == 0 else "ood"), logits_of(head, encoded.test), encoded.test.labels
@@ -117,7 +117,7 @@ def downstream_scores(domains: Sequence[Encoded], head: Head | TextHead) -> list
         values[f"lp_{kind}_accuracy"] = head_accuracy(probe, encoded.test)
         baseline = find("datasets", task).declares("BASELINES", {}).get(encoded.domain)
         if index and baseline is not None:
-            values["effective_robustness"] = effective_robustness(scores[0].value, values["ood_accuracy"], baseline)
+            values["effective_robustness"] = effective_robustness(id_accuracy, values["ood_accuracy"], baseline)
         scores += [Score(task, encoded.domain, metric, value, len(labels)) for metric, value in values.items()]
     val = domains[0].val
     assert val is not None

@@ -1,6 +1,7 @@
 """Features and graphs on disk: memory-mapped tables named by content, kept within a size by clearing what was used longest ago."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from .types import KnnGraph, UserError, quoted
 
 KINDS = ("features", "graphs")
 DEFAULT_GB = 5.0
+LEFTOVER_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -121,9 +123,12 @@ def clear_oldest(root: Path, limit: int | None = None) -> int:
     for path, stat in entries if allowed == 0 else entries[:-1]:
         if gone >= excess:
             break
-        with suppress(OSError):
-            path.unlink()
+        try:
+            path.unlink(missing_ok=True)  # gone is gone, also if another process was quicker
             gone += stat.st_size
+        except OSError:
+            continue
+    _sweep(root)
     return gone
 
 
@@ -134,3 +139,12 @@ def _entries(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
                 with suppress(OSError):
                     if entry.is_file(follow_symlinks=False) and not entry.name.startswith("."):
                         yield Path(entry.path), entry.stat(follow_symlinks=False)
+
+
+def _sweep(root: Path) -> None:
+    """Removes what killed writers left half-written, once nobody can be writing it any more."""
+    for kind in KINDS:
+        for leftover in (root / kind).glob(".*.part"):
+            with suppress(OSError):
+                if time.time() - leftover.stat().st_mtime > LEFTOVER_SECONDS:
+                    leftover.unlink()

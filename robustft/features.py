@@ -56,6 +56,8 @@ def _batches(encoder: Encoder, preprocess: Callable[[Tensor], Tensor], images: T
     device = next(encoder.parameters()).device
     was_training = encoder.training
     encoder.eval()
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # by default convolutions round to 10 bits there
     try:
         for chunk in images.split(batch_size or BATCH_SIZE.get(device.type, 256)):
             yield preprocess(chunk.to(device))

@@ -134,6 +134,7 @@ def make_maps(run_id: str, dataset: str, domain: str, root: Path) -> None:
     pair = umap_pair(before, after, stored[0]["map"] if stored is not None else None)
     if stored is None:
         write_arrays(shared, {"map": pair.before})
+    _keys_of(run_id, root)  # a run that was deleted meanwhile must not come back as a folder of maps
     write_arrays(path, *arrays_of(pair))
 
 
@@ -161,11 +162,12 @@ def has_everything(record: RunRecord, root: Path) -> bool:
     """Returns whether all that pages and commands read of a finished run is there: its scores, its tables, and the features in the cache."""
     folder = store.run_folder(record.run_id, root)
     tables = ("analysis.json", *(["wise.json"] if record.config.curve else []))
-    if not all((folder / name).exists() for name in tables) or not any(score.metric == "drift_otdd" for score in record.scores):
+    if not all((folder / name).exists() for name in tables) or not any(score.metric == "overlap_floor" for score in record.scores):
         return False
     try:
         keys = _keys_of(record.run_id, root)
     except UserError:
         return False
     tests = [get_dataset(name, domain, "test", root) for name, domains in measured_tasks(record.config).items() for domain in domains]
-    return all(read_features(features_key(key, data), root) is not None for key in keys for data in tests)
+    has_floors = all(read_graph(features_key(keys[0], data, view), root) is not None for data in tests for view in VIEWS)
+    return has_floors and all(read_features(features_key(key, data), root) is not None for key in keys for data in tests)

@@ -17,6 +17,7 @@ from .files import read_json, write_json
 from .types import RunConfig, RunRecord, StepRecord, UserError
 
 ACTIVE = frozenset({"queued", "running", "stopping"})
+ESTIMATE_FORMAT = 2  # raised when what a run measures costs something else
 RESUMABLE = frozenset({"stopped", "failed", "lost", "unfinished"})
 
 
@@ -27,7 +28,7 @@ class RunView:
     Attributes:
         record: What the store holds.
         state: ``queued``, ``running``, ``stopping``, ``finished``, ``stopped``, ``failed``, ``lost`` or ``unfinished``.
-        stage: What its process does: loading, training, measuring, interpolating.
+        stage: What its process does: loading, training, measuring, analysing, interpolating.
         done: Steps of the stage that are done.
         total: Steps of the stage.
         message: Why it failed, in one sentence.
@@ -208,7 +209,7 @@ def estimate(config: RunConfig, root: Path) -> dict[str, float]:
         UserError: If the measurement fails; says why.
     """
     store.check_root(root)
-    path = root / "estimates" / f"{store.run_id_of(config)}.json"
+    path = root / "estimates" / f"{store.run_id_of(config)}-{ESTIMATE_FORMAT}.json"
     known = read_json(path)
     if isinstance(known, dict):
         return known

@@ -51,7 +51,10 @@ def neighbors(options: argparse.Namespace) -> None:
         known = ", ".join(f"{name} ({' or '.join(domains)})" for name, domains in measured_tasks(view.config).items())
         raise UserError(f"run {view.run_id} did not measure {quoted(dataset)} in domain {quoted(domain)}; choose among {known}.")
     if not options.no_maps:
-        make_maps(view.run_id, dataset, domain, root)
+        try:
+            make_maps(view.run_id, dataset, domain, root)
+        except UserError as error:
+            print(f"no UMAP: {error}")
     maps = get_maps(view.run_id, dataset, domain, root)
     shown, trust = (" / ".join(f"{value:.3f}" for value in pair) for pair in (maps.shown, maps.trustworthiness))
     print(f"{maps.kind} maps of {dataset} ({domain}), before / after: show {shown} of the true 10 neighbours; trustworthiness {trust}")

@@ -17,6 +17,7 @@ from .feature_cache import read_features, read_graph, write_features, write_grap
 from .features import extract
 from .files import read_arrays, read_json, write_arrays, write_json
 from .graph import STORED_NEIGHBORS, knn_graph
+from .probe import STRENGTHS
 from .registry import Entry, find
 from .sampling import random_crop
 from .seeds import generator_of
@@ -132,7 +133,7 @@ def get_view_graphs(encoder: Encoder, preprocess: Callable[[Tensor], Tensor], we
         stored = read_graph(key, root)
         if stored is None:
             draw = generator_of("view", view, dataset.fingerprint)
-            seen = extract(encoder, lambda images, draw=draw: random_crop(preprocess(images), draw), dataset)  # type: ignore[misc]
+            seen = extract(encoder, lambda images, draw=draw: random_crop(preprocess(images), draw), dataset, batch_size=128)  # type: ignore[misc]
             stored = get_graph(key, seen, root)
         found.append(stored)
     return found[0], found[1]
@@ -154,8 +155,11 @@ def get_strength(before: Encoded, weights_key: str, root: Path) -> float:
         weights_key: Hash of the model that they come from.
         root: Cache folder.
     """
-    content = hashlib.sha256(before.train.values.tobytes() + before.train.labels.tobytes()).hexdigest()
-    path = store.cached_file("probes", repr((weights_key, before.dataset, before.domain, content)), root).with_suffix(".json")
+    digest = hashlib.sha256()
+    for part in (before.train, before.val):
+        assert part is not None
+        digest.update(part.values.tobytes() + part.labels.tobytes())
+    path = store.cached_file("probes", repr((weights_key, before.dataset, before.domain, digest.hexdigest(), STRENGTHS)), root).with_suffix(".json")
     known = read_json(path)
     if isinstance(known, float):
         return known

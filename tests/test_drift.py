@@ -345,3 +345,8 @@ def test_what_otdd_cannot_use_is_refused() -> None:
     ):
         with pytest.raises(UserError, match=message):
             inspect.unwrap(otdd_result)(*arguments, **options)
+
+
+def test_neighbors_lost_of_a_small_set_looks_at_all_the_others() -> None:
+    x = np.random.default_rng(0).normal(size=(5, 3))
+    assert discover("drift")["neighbors_lost"].function(x, x[::-1].copy()) == 0.0, "everybody is a neighbour of everybody"

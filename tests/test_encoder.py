@@ -256,8 +256,9 @@ def test_features_are_those_of_a_plain_pass_and_the_mode_is_kept(tiny_classifier
     images = torch.randint(0, 255, (10, 3, 8, 8), dtype=torch.uint8)
     data = Dataset("tiny", "a", "val", images, torch.arange(10), ("x",), ("{}",), "")
     encoder = tiny_classifier.encoder.train()
-    found = extract(encoder, lambda x: x.float() / 255, data, batch_size=3)
-    assert encoder.training
+    told: list[tuple[int, int]] = []
+    found = extract(encoder, lambda x: x.float() / 255, data, batch_size=3, progress=lambda done, total: told.append((done, total)))
+    assert encoder.training and told == [(3, 10), (6, 10), (9, 10), (10, 10)]
     with torch.no_grad():
         np.testing.assert_allclose(found.values, encoder.eval()(images.float() / 255), atol=1e-6)
     assert found.labels.tolist() == list(range(10))

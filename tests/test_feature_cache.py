@@ -167,3 +167,13 @@ def test_size_that_is_none_is_refused(words: str, monkeypatch: pytest.MonkeyPatc
 def test_size_without_a_word_is_five_gigabytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ROBUSTFT_FEATURES_GB", raising=False)
     assert limit_bytes() == 5_000_000_000
+
+
+def test_what_a_killed_writer_left_is_swept_once_it_is_old(tmp_path: Path) -> None:
+    write_features("key", table(0), tmp_path)
+    young, old = tmp_path / "features" / ".a.npy.1-1.part", tmp_path / "features" / ".b.npy.1-1.part"
+    for path in (young, old):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    write_features("other", table(1), tmp_path)
+    assert young.exists() and not old.exists()

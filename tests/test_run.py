@@ -17,12 +17,11 @@ import torch
 from robustft import store
 from robustft.analysis import answers_file
 from robustft.configs import command_line, make_config
-from robustft.feature_cache import read_features
 from robustft.files import read_arrays
 from robustft.pipeline import get_details, get_run, get_wise
 from robustft.registry import discover
 from robustft.run import STOPPED, Stopped, run
-from robustft.sources import features_key, get_dataset
+from robustft.sources import get_dataset
 from robustft.types import RunRecord, UserError
 
 PROJECT = Path(__file__).parents[1]
@@ -73,8 +72,6 @@ def test_answers_of_every_sample_agree_with_the_accuracies(finished_run: RunReco
 def test_curve_says_the_change_of_every_task(finished_run: RunRecord, world_cache: Path) -> None:
     for point in get_wise(finished_run.run_id, world_cache):
         assert set(point["changes"]) == {"digits"} and point["mean_delta_zs"] == pytest.approx(point["changes"]["digits"])
-        data = get_dataset("food", "color", "test", world_cache)
-        assert read_features(features_key(point["key"], data), world_cache).shape == (len(data), 128)
 
 
 def test_noise_floor_lies_between_nothing_and_everything(finished_run: RunRecord) -> None:

@@ -15,7 +15,7 @@ def neighbors_lost(features_0: Float[np.ndarray, "n d"], features_1: Float[np.nd
     Args:
         features_0: Before.
         features_1: After, the same images in the same order.
-        n_neighbors: Neighbours an image, below the number of images.
+        n_neighbors: Neighbours an image; all the others where there are not so many.
 
     Example:
         Nothing moved, nothing lost.
@@ -27,4 +27,5 @@ def neighbors_lost(features_0: Float[np.ndarray, "n d"], features_1: Float[np.nd
     Source:
         One minus the kNN overlap (recall of neighbours); what FDA sets out to keep, arXiv:2505.24088.
     """
-    return float(1 - neighbor_overlap(knn_graph(features_0, n_neighbors), knn_graph(features_1, n_neighbors)).mean())
+    k = min(n_neighbors, len(features_0) - 1)
+    return float(1 - neighbor_overlap(knn_graph(features_0, k), knn_graph(features_1, k)).mean())
