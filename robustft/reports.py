@@ -6,13 +6,14 @@ from typing import Any
 
 import pandas as pd
 
+from .foretelling import title_of
 from .intervals import bootstrap_mean
 from .neighborhoods import get_overlap, measured_tasks
 from .types import RunConfig, RunRecord, Score
 
 ACCURACIES = ("zs_accuracy_0", "zs_accuracy", "delta_zs", "error_zs", "lp_accuracy_0", "lp_accuracy", "delta_lp", "error_lp", "noise_lp")
-DRIFT_TITLES = {"drift_otdd": "OTDD", "drift_l2": "L2", "drift_cka": "1 - CKA", "drift_neighbors_lost": "neighbours lost", "drift_ldifs": "LDIFS"}
-"""Drift measures by their titles, on absolute scales: 0 is no drift."""
+DRIFTS_FIRST = ("otdd", "l2", "cka", "neighbors_lost", "ldifs")
+"""Drift measures in the order of their columns; others follow. All are on absolute scales: 0 is no drift."""
 
 
 def _wide(scores: Sequence[Score], metrics: Sequence[str]) -> pd.DataFrame:
@@ -42,9 +43,10 @@ def task_table(record: RunRecord) -> pd.DataFrame:
 
 def drift_table(record: RunRecord) -> pd.DataFrame:
     """Returns how far every task's test images moved, by every measure that the run has."""
-    known = list(DRIFT_TITLES)
-    others = sorted({s.metric for s in record.scores if s.metric.startswith("drift_")} - {*known, "drift_weights"})
-    return _wide(record.scores, [*known, *others]).rename(columns=DRIFT_TITLES)
+    there = {s.metric.removeprefix("drift_") for s in record.scores if s.metric.startswith("drift_")} - {"weights"}  # one number a run, not one a task
+    names = [*DRIFTS_FIRST, *sorted(there - set(DRIFTS_FIRST))]
+    titles = {f"drift_{name}": title_of(name) for name in names}
+    return _wide(record.scores, list(titles)).rename(columns=titles)
 
 
 def otdd_settings(details: Mapping[str, Any]) -> str:
