@@ -5,6 +5,7 @@ import streamlit as st
 
 from robustft import pipeline, ui
 from robustft.figures import compare, forgetting
+from robustft.figures.tables import csv_text
 from robustft.methods import METHODS
 from robustft.study import COLUMNS, DRIFTS, comparison
 
@@ -60,8 +61,8 @@ with ui.errors_as_boxes():
             "Runs that differ by less are not told apart by one seed."
         )
     with st.container(horizontal=True):
-        st.download_button("Table as CSV", compare.csv_text(means), f"compare-{task}.csv", "text/csv", key="compare.csv", icon=":material/download:")
-        st.download_button("Single runs as CSV", compare.csv_text(runs), f"runs-{task}.csv", "text/csv", key="compare.runs_csv", icon=":material/download:")
+        st.download_button("Table as CSV", csv_text(means), f"compare-{task}.csv", "text/csv", key="compare.csv", icon=":material/download:")
+        st.download_button("Single runs as CSV", csv_text(runs), f"runs-{task}.csv", "text/csv", key="compare.runs_csv", icon=":material/download:")
 
     for column, (key, (x, y, titles)) in zip(st.columns(2), PLANES.items(), strict=True):
         with column:

@@ -1,6 +1,7 @@
 """What pages and the command line ask of runs: their true state, submitting, stopping, resuming, histories, estimates."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -69,6 +70,16 @@ def _jobs(root: Path) -> list[jobs.Job]:
         raise UserError(str(error)) from None
 
 
+def is_read_only() -> bool:
+    """Returns whether pages may only look: ``ROBUSTFT_READ_ONLY=1`` in the environment of the web server, as `make demo` sets it."""
+    return os.environ.get("ROBUSTFT_READ_ONLY") == "1"
+
+
+def _check_writable() -> None:
+    if is_read_only():
+        raise UserError("this dashboard is read-only; start your own with `make app` to launch, stop or change runs.")
+
+
 # --- runs and their state ---------------------------------------------------------------------------------------------
 
 
@@ -119,6 +130,7 @@ def _state(record: RunRecord, job: jobs.Job | None) -> str:
 
 def submit(configs: Sequence[RunConfig], root: Path) -> list[str]:
     """Puts runs into the queue and sees to it that somebody works it off; returns their names. Finished runs stay as they are."""
+    _check_writable()
     store.check_root(root)
     names = []
     for config in configs:
@@ -146,6 +158,7 @@ def ensure_supervisor(root: Path) -> None:
 
 def resume(run_id: str, root: Path) -> None:
     """Puts a run that did not end back into the queue; it goes on from its last checkpoint."""
+    _check_writable()
     view = get_run(run_id, root)
     if view.state not in RESUMABLE:
         raise UserError(f"run {run_id} is {view.state}; only a stopped, failed or lost run can be resumed.")
@@ -156,6 +169,7 @@ def resume(run_id: str, root: Path) -> None:
 
 def cancel(run_id: str, root: Path) -> None:
     """Asks for a run to stop, and with it the study that it is part of; its last checkpoint is kept."""
+    _check_writable()
     view = get_run(run_id, root)
     if view.state not in ACTIVE:
         raise UserError(f"run {run_id} is {view.state}; only a queued or running run can be cancelled.")
@@ -167,6 +181,7 @@ def cancel(run_id: str, root: Path) -> None:
 
 def delete(run_id: str, root: Path) -> None:
     """Moves a run that is not active to the trash."""
+    _check_writable()
     view = get_run(run_id, root)
     if view.state in ACTIVE:
         raise UserError(f"run {run_id} is {view.state}; cancel it first.")
@@ -243,6 +258,7 @@ def maps_state(run_id: str, dataset: str, domain: str, root: Path) -> tuple[str 
 
 def submit_study(name: str, root: Path) -> Path:
     """Puts a whole study into the queue as one job, which spares each of its runs the start of a process; returns its folder."""
+    _check_writable()
     store.check_root(root)
     folder = root / "studies" / name
     folder.mkdir(parents=True, exist_ok=True)

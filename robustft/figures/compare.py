@@ -9,7 +9,6 @@ import plotly.graph_objects as go
 from ..types import RunConfig, StepRecord
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 SPREADS = ("ID", "OOD", "mean Delta_ZS")
 """Measures whose standard deviation over seeds is shown once there are several."""
 PLACES = ("top center", "bottom center")
@@ -59,17 +58,6 @@ def differing_options(configs: Mapping[str, RunConfig], names: Mapping[str, str]
     words = {key: ["–" if key not in own else "none" if own[key] is None else str(own[key]) for own in settings.values()] for key in known}
     rows = [[key, *values] for key, values in words.items() if len(set(values)) > 1]
     return pd.DataFrame(rows, columns=["setting", *(names[run] for run in configs)])
-
-
-def csv_text(table: pd.DataFrame) -> str:
-    """Returns a table as CSV in which no text cell can be taken for a formula by a spreadsheet; numbers stay numbers.
-
-    Example:
-        >>> csv_text(pd.DataFrame({"method": ["=1+1", "ft"], "Delta": [-1.5, 2.0]})).splitlines()
-        ['method,Delta', "'=1+1,-1.5", 'ft,2.0']
-    """
-    safe = table.map(lambda value: f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value)
-    return str(safe.to_csv(index=False, lineterminator="\n"))
 
 
 def pareto_front(x: Sequence[float], y: Sequence[float]) -> list[int]:
