@@ -160,7 +160,7 @@ def draw_maps(options: argparse.Namespace) -> None:
     from .neighborhoods import make_maps
 
     root = root_of(options)
-    work(root, lambda asked: make_maps(asked["run_id"], asked["dataset"], asked["domain"], root))
+    work(root, lambda asked: make_maps(asked["run_id"], asked["dataset"], asked["domain"], root, asked["moment"]))
 
 
 def estimate_run(options: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from .encoder import Backbone
 from .evaluate import head_accuracy, held_out, summarize
 from .heads import Classifier, Head
 from .interpolate import interpolate, recompute_statistics
+from .moments import keep_features
 from .sources import domains_of, get_dataset, get_features, get_train_data
 from .types import Features, RunConfig, Score
 
@@ -29,6 +30,8 @@ class WisePoint:
         val_accuracy: On validation images of the training domain.
         mean_delta_zs: Zero-shot change averaged over the held-out tasks.
         changes: The same for each held-out task.
+        kept: Share of the ten ID neighbours at the start that are still neighbours.
+        weights: What its features are stored under.
     """
 
     alpha: float
@@ -37,6 +40,8 @@ class WisePoint:
     val_accuracy: float
     mean_delta_zs: float
     changes: Mapping[str, float]
+    kept: float
+    weights: str
 
 
 def wise_curve(
@@ -78,7 +83,8 @@ class _Curve:
     def point(self, alpha: float, model: Classifier) -> WisePoint:
         """Measures one model, looking at each image once."""
         key, name = weights_key(model, self.backbone), self.config.dataset
-        is_end = alpha in (0, 1)  # features between the ends are looked at once and would only fill the disk
+        is_end = alpha in (0, 1)  # between the ends only the trained task's features are kept, for its maps; others would fill the disk
+        _, kept = keep_features(model, key, self.backbone, self.config, self.root)
         accuracies = {}
         for task, domain in tasks_of(self.config):
             head = model.head if task == name else self.heads[task]
@@ -87,7 +93,7 @@ class _Curve:
         rows = [Score(*pair, "delta_zs", accuracy - self.before[pair], 0) for pair, accuracy in accuracies.items() if pair[0] != name]
         by_domain = [accuracies[name, domain] for domain in domains_of(name)]
         ood = sum(by_domain[1:]) / max(1, len(by_domain) - 1)
-        return WisePoint(alpha, by_domain[0], ood, val, summarize(rows, name).get("mean_delta_zs", 0.0), held_out(rows, name, "delta_zs"))
+        return WisePoint(alpha, by_domain[0], ood, val, summarize(rows, name).get("mean_delta_zs", 0.0), held_out(rows, name, "delta_zs"), kept, key)
 
     def _features(self, model: Classifier, key: str, task: str, domain: str, split: str, *, keep: bool) -> Features:
         return get_features(model.encoder, self.backbone.preprocess, key, get_dataset(task, domain, split, self.root), self.root, keep=keep)

@@ -20,15 +20,15 @@ from .files import read_json, write_json
 from .jobs import is_alive
 
 SWITCH = "ROBUSTFT_MAP_WORKER"
-ASKED = ("run_id", "dataset", "domain")
-"""What a request names."""
+ASKED = ("run_id", "dataset", "domain", "moment")
+"""What a request names; the moment is empty for the end of the run."""
 FAILED = ".failed.json"
 
 
 # --- asking -----------------------------------------------------------------------------------------------------------
 
 
-def request(root: Path, run_id: str, dataset: str, domain: str, *, argv: Sequence[str]) -> None:
+def request(root: Path, run_id: str, dataset: str, domain: str, moment: str = "", *, argv: Sequence[str]) -> None:
     """Asks for the UMAPs of a run on one domain of one task, and sees to it that a worker lives. Asking twice is asking once.
 
     What was said about an earlier failure is forgotten, so that it is tried again.
@@ -38,27 +38,28 @@ def request(root: Path, run_id: str, dataset: str, domain: str, *, argv: Sequenc
         run_id: The run.
         dataset: The task.
         domain: One of its domains.
+        moment: What stands for after, see `moments.get_moments`; empty is the end of the run.
         argv: As in `ensure_worker`; not used if ``ROBUSTFT_MAP_WORKER`` is ``off``.
 
     Raises:
         UserError: If the request cannot be written.
         OSError: If the command cannot be started.
     """
-    path = path_of(root, run_id, dataset, domain)
+    path = path_of(root, run_id, dataset, domain, moment)
     if not path.exists():
-        write_json(path, {"run_id": run_id, "dataset": dataset, "domain": domain, "asked": time.time(), "tries": 0})
+        write_json(path, {"run_id": run_id, "dataset": dataset, "domain": domain, "moment": moment, "asked": time.time(), "tries": 0})
         path.with_suffix(FAILED).unlink(missing_ok=True)
     if os.environ.get(SWITCH) != "off":
         ensure_worker(root, argv)
 
 
-def state(root: Path, run_id: str, dataset: str, domain: str) -> tuple[str | None, str]:
+def state(root: Path, run_id: str, dataset: str, domain: str, moment: str = "") -> tuple[str | None, str]:
     """Returns where a request stands, and a sentence about it.
 
     Returns:
         ``waiting`` and what the worker does; ``failed`` and why; None and nothing if it was never made, or its maps are stored.
     """
-    path = path_of(root, run_id, dataset, domain)
+    path = path_of(root, run_id, dataset, domain, moment)
     asked = read_request(path)
     if asked is not None:
         return "waiting", _what_happens(root / "maps", path, asked)
@@ -99,14 +100,16 @@ def _what_happens(folder: Path, path: Path, asked: Mapping[str, Any]) -> str:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def path_of(root: Path, run_id: str, dataset: str, domain: str) -> Path:
+def path_of(root: Path, run_id: str, dataset: str, domain: str, moment: str = "") -> Path:
     """Returns where a request lies; named by a hash, since the words may come from a page's address."""
-    return root / "maps" / "requests" / f"{hashlib.sha256(json.dumps([run_id, dataset, domain]).encode()).hexdigest()[:24]}.json"
+    return root / "maps" / "requests" / f"{hashlib.sha256(json.dumps([run_id, dataset, domain, *([moment] if moment else [])]).encode()).hexdigest()[:24]}.json"
 
 
 def read_request(path: Path) -> dict[str, Any] | None:
     """Returns a request, or None if its file is absent or no request."""
     found = read_json(path)
+    if isinstance(found, dict):
+        found.setdefault("moment", "")  # as an older version asked
     if not isinstance(found, dict) or not all(isinstance(found.get(key), str) for key in ASKED):
         return None
     return found if isinstance(found.get("tries"), int) and isinstance(found.get("asked"), int | float) else None

@@ -142,7 +142,7 @@ class _Worker:
                 raise
 
     def _attempt(self, path: Path, asked: Mapping[str, str]) -> None:
-        begun, words = time.monotonic(), " ".join(ascii(word) for word in asked.values())
+        begun, words = time.monotonic(), " ".join(ascii(word) for word in asked.values() if word)
         try:
             self._warm()
             self._tell("drawing", path.name)

@@ -11,6 +11,7 @@ from .feature_cache import read_features, read_graph
 from .files import read_arrays, read_json, write_arrays
 from .graph import class_purity, nearest, neighbor_overlap
 from .maps import MapPair, arrays_of, pair_of, pca_pair, umap_pair, umap_parameters
+from .moments import weights_at
 from .sources import VIEWS, domains_of, features_key, get_dataset, get_graph
 from .types import Dataset, Features, KnnGraph, RunConfig, RunRecord, UserError
 
@@ -45,44 +46,53 @@ class Neighborhood(Overlap):
     maps: MapPair
 
 
-def get_overlap(run_id: str, dataset: str, domain: str, n_neighbors: int, root: Path) -> Overlap:
+def get_overlap(run_id: str, dataset: str, domain: str, n_neighbors: int, root: Path, moment: str = "") -> Overlap:
     """Returns the graphs of a run on one domain of one task, and what they have in common.
 
     Raises:
         UserError: If the run has not measured that task, its features were cleared, or there are not so many neighbours.
     """
-    keys, data = _keys_of(run_id, root), get_dataset(dataset, domain, "test", root)
+    keys, data = _keys_of(run_id, root, moment), get_dataset(dataset, domain, "test", root)
     labels = np.asarray(data.labels)
     graph_0, graph_1 = (nearest(_graph_of(run_id, key, data, root), n_neighbors) for key in keys)
     purities = (class_purity(graph_0, labels), class_purity(graph_1, labels))
     return Overlap(data, graph_0, graph_1, neighbor_overlap(graph_0, graph_1), _floor_of(keys[0], data, n_neighbors, root), *purities)
 
 
-def get_neighborhood(run_id: str, dataset: str, domain: str, n_neighbors: int, root: Path) -> Neighborhood:
+def get_neighborhood(run_id: str, dataset: str, domain: str, n_neighbors: int, root: Path, moment: str = "") -> Neighborhood:
     """Returns graphs and maps of a run on one domain of one task: UMAPs if they have been drawn, else PCA.
+
+    Args:
+        run_id: The run.
+        dataset: A task that it measured.
+        domain: One of the task's domains.
+        n_neighbors: Neighbours a sample.
+        root: Cache folder.
+        moment: What stands for after: the end of the run, or one of `moments.get_moments` on the task that it trained on.
 
     Raises:
         UserError: If the run has not measured that task, its features were cleared, or there are not so many neighbours.
     """
-    return Neighborhood(**vars(get_overlap(run_id, dataset, domain, n_neighbors, root)), maps=get_maps(run_id, dataset, domain, root))
+    overlap = get_overlap(run_id, dataset, domain, n_neighbors, root, moment)
+    return Neighborhood(**vars(overlap), maps=get_maps(run_id, dataset, domain, root, moment))
 
 
-def _keys_of(run_id: str, root: Path) -> tuple[str, str]:
-    """Returns the names of the model before and after, by which their features are stored."""
+def _keys_of(run_id: str, root: Path, moment: str = "") -> tuple[str, str]:
+    """Returns the names of the model before and after, or at a moment between, by which their features are stored."""
     keys = read_json(store.run_folder(run_id, root) / "encoders.json")
     if not isinstance(keys, dict) or not {"before", "after"} <= keys.keys():
         raise UserError("this run has no features yet: they are computed after training. Come back when it is finished.")
-    return keys["before"], keys["after"]
+    return keys["before"], weights_at(run_id, moment, root) if moment else keys["after"]
 
 
-def get_features_of(run_id: str, dataset: str, domain: str, root: Path) -> tuple[Dataset, Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
-    """Returns test samples with their features before and after a run.
+def get_features_of(run_id: str, dataset: str, domain: str, root: Path, moment: str = "") -> tuple[Dataset, Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
+    """Returns test samples with their features before and after a run, or at a moment of it.
 
     Raises:
         UserError: If the run has not measured that task, or its features were cleared.
     """
     data = get_dataset(dataset, domain, "test", root)
-    before, after = (_features_of(run_id, key, data, root) for key in _keys_of(run_id, root))
+    before, after = (_features_of(run_id, key, data, root) for key in _keys_of(run_id, root, moment))
     return data, before, after
 
 
@@ -110,24 +120,24 @@ def _floor_of(key: str, data: Dataset, n_neighbors: int, root: Path) -> np.ndarr
 # --- maps -------------------------------------------------------------------------------------------------------------
 
 
-def get_maps(run_id: str, dataset: str, domain: str, root: Path) -> MapPair:
+def get_maps(run_id: str, dataset: str, domain: str, root: Path, moment: str = "") -> MapPair:
     """Returns the pair of UMAPs of a run on one domain of one task if they have been drawn, else the PCA maps, which are made at once."""
     for kind in ("umap", "pca"):
-        stored = read_arrays(_maps_file(run_id, dataset, domain, kind, root))
+        stored = read_arrays(_maps_file(run_id, dataset, domain, kind, root, moment))
         if stored is not None:
             return pair_of(*stored)
-    _, before, after = get_features_of(run_id, dataset, domain, root)
+    _, before, after = get_features_of(run_id, dataset, domain, root, moment)
     pair = pca_pair(before, after)
-    write_arrays(_maps_file(run_id, dataset, domain, "pca", root), *arrays_of(pair))
+    write_arrays(_maps_file(run_id, dataset, domain, "pca", root, moment), *arrays_of(pair))
     return pair
 
 
-def make_maps(run_id: str, dataset: str, domain: str, root: Path) -> None:
+def make_maps(run_id: str, dataset: str, domain: str, root: Path, moment: str = "") -> None:
     """Draws and stores the pair of UMAPs of a run on one domain of one task, the second started from the first; slow, for a worker."""
-    path = _maps_file(run_id, dataset, domain, "umap", root)
+    path = _maps_file(run_id, dataset, domain, "umap", root, moment)
     if read_arrays(path) is not None:
         return
-    data, before, after = get_features_of(run_id, dataset, domain, root)
+    data, before, after = get_features_of(run_id, dataset, domain, root, moment)
     # All runs from one foundation model share the map before.
     shared = store.cached_file("maps", repr((features_key(_keys_of(run_id, root)[0], data), umap_parameters(len(data)))), root)
     stored = read_arrays(shared)
@@ -138,16 +148,18 @@ def make_maps(run_id: str, dataset: str, domain: str, root: Path) -> None:
     write_arrays(path, *arrays_of(pair))
 
 
-def maps_stamp(run_id: str, dataset: str, domain: str, root: Path) -> float:
+def maps_stamp(run_id: str, dataset: str, domain: str, root: Path, moment: str = "") -> float:
     """Returns when the UMAPs of a run on one domain of one task were stored, 0 if they are not."""
     try:
-        return _maps_file(run_id, dataset, domain, "umap", root).stat().st_mtime
+        return _maps_file(run_id, dataset, domain, "umap", root, moment).stat().st_mtime
     except OSError:
         return 0.0
 
 
-def _maps_file(run_id: str, dataset: str, domain: str, kind: str, root: Path) -> Path:
-    return store.run_folder(run_id, root) / "maps" / f"{dataset}-{domain}-{kind}.safetensors"
+def _maps_file(run_id: str, dataset: str, domain: str, kind: str, root: Path, moment: str) -> Path:
+    if moment:
+        weights_at(run_id, moment, root)  # a moment that the run has is a harmless name; one from an address may not be
+    return store.run_folder(run_id, root) / "maps" / f"{'-'.join(filter(None, (dataset, domain, moment.replace(' ', '-'), kind)))}.safetensors"
 
 
 # --- what a run has ---------------------------------------------------------------------------------------------------

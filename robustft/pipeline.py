@@ -246,14 +246,14 @@ def queue_summary(root: Path) -> Mapping[str, int]:
     return {"running": sum(s in ("running", "stopping") for s in states), "queued": states.count("queued")}
 
 
-def request_maps(run_id: str, dataset: str, domain: str, root: Path) -> None:
+def request_maps(run_id: str, dataset: str, domain: str, root: Path, moment: str = "") -> None:
     """Asks for the UMAPs of a run on one domain of one task, and sees to it that somebody draws them; asking twice is asking once."""
-    map_requests.request(root, run_id, dataset, domain, argv=[sys.executable, "-m", "robustft", "draw-maps", "--runs-dir", str(root)])
+    map_requests.request(root, run_id, dataset, domain, moment, argv=[sys.executable, "-m", "robustft", "draw-maps", "--runs-dir", str(root)])
 
 
-def maps_state(run_id: str, dataset: str, domain: str, root: Path) -> tuple[str | None, str]:
+def maps_state(run_id: str, dataset: str, domain: str, root: Path, moment: str = "") -> tuple[str | None, str]:
     """Returns where such a request stands, ``waiting``, ``failed`` or None, and a sentence about it. See `map_requests.state`."""
-    return map_requests.state(root, run_id, dataset, domain)
+    return map_requests.state(root, run_id, dataset, domain, moment)
 
 
 def submit_study(name: str, root: Path) -> Path:

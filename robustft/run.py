@@ -21,10 +21,11 @@ from .files import write_json
 from .heads import Classifier, Head, TextHead, probe_head, zero_shot_head
 from .interpolate import recompute_statistics
 from .methods import Method, average_rule, check_together, find_method, part_options, train_config
+from .moments import keep_step, kept_steps
 from .objective import Objective
 from .registry import find
 from .sources import domains_of, get_dataset, get_encoded, get_train_data
-from .train import TrainConfig, Trainer
+from .train import Trainer
 from .types import RunConfig, RunRecord, Score, StepRecord, UserError
 
 STOPPED = 143
@@ -173,7 +174,7 @@ def _train(start: Classifier, backbone: Backbone, config: RunConfig, run_id: str
     weights = store.load_weights(run_id, "theta_1", root=root)
     if weights is None and find_method(config.method).trains != "none":
         trainer = make_trainer(end, backbone, config, root)
-        _loop(trainer, train_config(config.options), run_id, root, tell)
+        _loop(trainer, config, root, tell, lambda step: keep_step(end, step, backbone, config, root))
         end = finished_classifier(trainer, config)
     if weights is None:
         store.save_weights(run_id, "theta_1", end.state_dict(), root)
@@ -219,8 +220,9 @@ def finished_classifier(trainer: Trainer, config: RunConfig) -> Classifier:
     return end
 
 
-def _loop(trainer: Trainer, settings: TrainConfig, run_id: str, root: Path, tell: _Teller) -> None:
-    """Trains to the end, writing history and checkpoints; on a stop, saves and raises."""
+def _loop(trainer: Trainer, config: RunConfig, root: Path, tell: _Teller, keep: Callable[[int], None]) -> None:
+    """Trains to the end, writing history, checkpoints and what it keeps on its way; on a stop, saves and raises."""
+    settings, run_id = train_config(config.options), store.run_id_of(config)
     checkpoint = store.load_weights(run_id, "checkpoint", root=root)
     if checkpoint is not None:
         trainer.state.load(checkpoint)
@@ -233,6 +235,8 @@ def _loop(trainer: Trainer, settings: TrainConfig, run_id: str, root: Path, tell
     for record in trainer.steps():
         pending.append(replace(record, seconds=round(record.seconds, 4)))
         tell("training", record.step, settings.steps)
+        if record.step in kept_steps(settings.steps):
+            keep(record.step)
         is_due = record.step % settings.checkpoint_every == 0 or tell.stop_asked
         if is_due or len(pending) == 5 or record.step == settings.steps:
             store.append_history(run_id, pending, root)

@@ -100,6 +100,7 @@ STEPS = {
     "sources",
     "analysis",
     "curve",
+    "moments",
     "run",
     "neighborhoods",
     "preview",

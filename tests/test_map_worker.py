@@ -58,7 +58,7 @@ def drawer(root: Path) -> Callable[[Mapping[str, str]], None]:
     """What stands for the drawing of maps: does what the name of the run says, and writes down that it was done."""
 
     def draw(asked: Mapping[str, str]) -> None:
-        assert set(asked) == {"run_id", "dataset", "domain"}
+        assert set(asked) == {"run_id", "dataset", "domain", "moment"}
         name = asked["run_id"]
         (root / "begun").open("a").write(name + "\n")
         if name.startswith("refused"):
