@@ -145,6 +145,10 @@ def as_text(rows: list[dict[str, Any]]) -> str:
         ratio = f"{row['ratio']:6.2f}x" if "ratio" in row else f"{'':7}"
         seconds = f"{row['seconds'] * 1000:8.1f} ms" if "seconds" in row else f"{'':11}"
         peak = f"{row['peak_mb']:7.0f} MB" if "peak_mb" in row else ""
+        peak += f"{100 * row['share']:7.1f} %" if "share" in row else ""
+        if "most" in row:
+            is_held = row.get("seconds", row.get("share")) <= row["most"]
+            peak += f"  at most {row['most']:g}{' s' if 'seconds' in row else ''}: {'held' if is_held else 'MISSED'}"
         return f"{row['name']:78} {ratio}  {seconds}  n={row['pairs']}  {peak}{row.get('note', '')}".rstrip()
 
     return "\n".join(map(line, rows))

@@ -1,5 +1,7 @@
-"""A large finished run of made-up numbers, to time how fast pages read one."""
+"""Finished runs of made-up numbers, one large and many small, to time how fast pages read them."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,12 +39,42 @@ def write_large_run(root: Path, values: np.ndarray, labels: np.ndarray) -> str:
     folder = store.run_folder(run_id, root)
     write_arrays(folder / "maps" / "food-color-umap.safetensors", *arrays_of(pca_pair(values, after)))
     write_json(folder / "encoders.json", {"before": "before", "after": "after"})
-    write_json(folder / "wise.json", [{"alpha": step / 10, "id_accuracy": 0.5, "changes": {}} for step in range(11)])
+    _write_answers(folder / "answers" / "food-color.safetensors", labels, draw)
+    write_json(folder / "wise.json", _curve(config.held_out))
     store.append_history(run_id, [StepRecord(step, 1.0, 1.0, 0.0, 1e-3, 1.0, 0.1) for step in range(1, 201)], root)
     places = [(task, domain) for task, domains in measured_tasks(config).items() for domain in domains]
     scores = [Score(*place, metric, float(draw.random()), len(labels)) for place in places for metric in (*METRICS, *DRIFTS)]
     store.finish_run(config, scores, root=root)
     return run_id
+
+
+def _write_answers(path: Path, labels: np.ndarray, draw: np.random.Generator) -> None:
+    """Stores made-up answers, three in four of them right."""
+    arrays = {side: np.where(draw.random(len(labels)) < 0.75, labels, 0).astype(np.int32) for side in ("before", "after")}
+    write_arrays(path, arrays | {f"confidence_{side}": draw.random(len(labels)).astype(np.float32) for side in ("before", "after")})
+
+
+def _curve(held_out: Sequence[str]) -> list[dict[str, object]]:
+    """Returns a made-up WiSE-FT curve."""
+    rows = []
+    for step in range(11):
+        alpha = step / 10
+        changes = {task: -alpha * (index + 1) / 100 for index, task in enumerate(held_out)}
+        accuracies = {"id_accuracy": 0.8 + alpha / 10, "ood_accuracy": 0.8 - alpha / 10, "val_accuracy": 0.8 + alpha / 10}
+        rows.append({"alpha": alpha, **accuracies, "mean_delta_zs": float(np.mean(list(changes.values()))), "changes": changes})
+    return rows
+
+
+def write_many_runs(root: Path, count: int) -> list[str]:
+    """Stores finished runs with all the scores of real ones, and one that has only begun, the first; returns their names."""
+    config = make_config("glyphclip", "food", "ft", options={"steps": 200})
+    draw = np.random.default_rng(1)
+    places = [(task, domain) for task, domains in measured_tasks(config).items() for domain in domains]
+    names = [store.begin_run(replace(config, seed=10_000), root)]
+    for seed in range(1, count):
+        scores = [Score(*place, metric, float(draw.random()), 384) for place in places for metric in (*METRICS, *DRIFTS)]
+        names.append(store.finish_run(replace(config, seed=seed), scores, root=root).run_id)
+    return names
 
 
 def read_everything(run_id: str, root: Path) -> None:

@@ -184,7 +184,15 @@ def bench(options: argparse.Namespace) -> None:
     """Prints measured ratios."""
     from .bench import as_text, run_bench
 
-    rows = run_bench(root_of(options), options.only, lambda row: print(as_text([row]), file=sys.stderr, flush=True))
+    def report(row: dict) -> None:
+        print(as_text([row]), file=sys.stderr, flush=True)
+
+    if options.pages:
+        from .bench_pages import page_rows
+
+        rows = page_rows(report)
+    else:
+        rows = run_bench(root_of(options), options.only, report)
     print(json.dumps(rows, indent=1) if options.json else as_text(rows))
 
 

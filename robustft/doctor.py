@@ -5,9 +5,21 @@ import shutil
 from importlib import metadata
 from pathlib import Path
 
+from . import __version__
 from .devices import list_devices
 
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "timm", "streamlit", "plotly", "umap-learn", "pot", "faiss-gpu", "faiss-cpu")
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python, the system and what we stand on; no name of the machine or its user."""
+    found = {"robustft": __version__, "python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 def examine(root: Path) -> dict[str, str]:
@@ -18,12 +30,7 @@ def examine(root: Path) -> dict[str, str]:
     """
     import faiss
 
-    found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
+    found = versions()
     for device in list_devices():
         found[device.name] = f"{device.title}, {device.free_gib:.1f} GiB free"
     found["faiss GPUs"] = str(faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0)

@@ -12,6 +12,7 @@ from .files import read_arrays, read_json, write_arrays
 from .graph import class_purity, nearest, neighbor_overlap
 from .maps import MapPair, arrays_of, pair_of, pca_pair, umap_pair, umap_parameters
 from .moments import weights_at
+from .samples import ALL_DOMAINS, get_samples
 from .sources import VIEWS, domains_of, features_key, get_dataset, get_graph
 from .types import Dataset, Features, KnnGraph, RunConfig, RunRecord, UserError
 
@@ -52,7 +53,7 @@ def get_overlap(run_id: str, dataset: str, domain: str, n_neighbors: int, root: 
     Raises:
         UserError: If the run has not measured that task, its features were cleared, or there are not so many neighbours.
     """
-    keys, data = _keys_of(run_id, root, moment), get_dataset(dataset, domain, "test", root)
+    keys, data = _keys_of(run_id, root, moment), get_samples(dataset, domain, root)
     labels = np.asarray(data.labels)
     graph_0, graph_1 = (nearest(_graph_of(run_id, key, data, root), n_neighbors) for key in keys)
     purities = (class_purity(graph_0, labels), class_purity(graph_1, labels))
@@ -91,12 +92,15 @@ def get_features_of(run_id: str, dataset: str, domain: str, root: Path, moment: 
     Raises:
         UserError: If the run has not measured that task, or its features were cleared.
     """
-    data = get_dataset(dataset, domain, "test", root)
+    data = get_samples(dataset, domain, root)
     before, after = (_features_of(run_id, key, data, root) for key in _keys_of(run_id, root, moment))
     return data, before, after
 
 
 def _features_of(run_id: str, key: str, data: Dataset, root: Path) -> np.ndarray:
+    if data.domain == ALL_DOMAINS:
+        parts = [get_dataset(data.name, domain, "test", root) for domain in domains_of(data.name)]
+        return np.concatenate([_features_of(run_id, key, part, root) for part in parts])
     found = read_features(features_key(key, data), root)
     if found is None or len(found) != len(data):
         again = f"`python -m robustft evaluate {run_id}` computes them again."
@@ -159,7 +163,7 @@ def maps_stamp(run_id: str, dataset: str, domain: str, root: Path, moment: str =
 def _maps_file(run_id: str, dataset: str, domain: str, kind: str, root: Path, moment: str) -> Path:
     if moment:
         weights_at(run_id, moment, root)  # a moment that the run has is a harmless name; one from an address may not be
-    return store.run_folder(run_id, root) / "maps" / f"{'-'.join(filter(None, (dataset, domain, moment.replace(' ', '-'), kind)))}.safetensors"
+    return store.run_folder(run_id, root) / "maps" / f"{'-'.join(filter(None, (dataset, domain, moment, kind))).replace(' ', '-')}.safetensors"
 
 
 # --- what a run has ---------------------------------------------------------------------------------------------------

@@ -60,6 +60,16 @@ def neighbors(options: argparse.Namespace) -> None:
     print(f"{maps.kind} maps of {dataset} ({domain}), before / after: show {shown} of the true 10 neighbours; trustworthiness {trust}")
 
 
+def report(options: argparse.Namespace) -> None:
+    """Writes what the Compare page shows of some runs as one HTML file."""
+    from .html_report import make_report, write_report
+    from .report_panels import PANELS
+    from .side_by_side import read_runs
+
+    panels = PANELS if options.panels is None else [name.strip() for name in options.panels.split(",") if name.strip()]
+    print(write_report(make_report(read_runs(options.run_ids, root_of(options)), panels), options.out))
+
+
 def measured_run(options: argparse.Namespace) -> "RunView":
     """Returns the finished run that was named, after computing again whatever was cleared, or was not measured by an older version."""
     from .neighborhoods import has_everything

@@ -8,10 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
+from .intervals import half_interval
 from .pipeline import RunView, get_history, get_runs
 from .store import run_id_of
 from .study import COLUMNS, DRIFTS, Study, comparison
@@ -136,19 +135,6 @@ def intervals(views: Sequence[RunView], root: Path) -> pd.DataFrame:
         times = [record.seconds for name in runs["run"] for record in get_history(name, root)[5:]]
         rows.append(row | {"step (ms)": 1000 * statistics.median(times) if times else math.nan})
     return pd.DataFrame(rows)
-
-
-def half_interval(values: Sequence[float]) -> float:
-    """Returns half the width of Student's 95 % interval of a mean; NaN for one value.
-
-    Example:
-        Three values with standard deviation 1: 4.303 / sqrt(3).
-
-        >>> round(half_interval([1.0, 2.0, 3.0]), 3)
-        2.484
-    """
-    n = len(values)
-    return float(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n)) if n > 1 else math.nan
 
 
 def as_text(table: pd.DataFrame) -> str:

@@ -129,16 +129,21 @@ def progress_line(views: Sequence[RunView]) -> str:
     return "  ".join(f"{view.config.method}:{view.state if view.state != 'running' else f'{view.stage} {view.done}/{view.total}'}" for view in views)
 
 
-def comparison(views: Sequence[RunView]) -> pd.DataFrame:
-    """Returns the table of finished runs: one row each, accuracies in percent and changes in points, from scores on disk."""
+def comparison(views: Sequence[RunView], columns: Mapping[str, str] = COLUMNS) -> pd.DataFrame:
+    """Returns the table of finished runs: one row each, accuracies in percent and changes in points, from scores on disk.
+
+    Args:
+        views: Runs; those that are not finished are left out.
+        columns: Entries of a run's summary with their titles.
+    """
     rows = []
     for view in views:
         if view.state != "finished":
             continue
         summary = view.summary
-        numbers = {title: summary.get(key, float("nan")) * (1 if title in DRIFTS else 100) for key, title in COLUMNS.items()}
+        numbers = {title: summary.get(key, float("nan")) * (1 if title in DRIFTS else 100) for key, title in columns.items()}
         rows.append({"method": view.config.method, "task": view.config.dataset, "seed": view.config.seed, **numbers, "run": view.run_id})
-    return pd.DataFrame(rows, columns=["method", "task", "seed", *COLUMNS.values(), "run"])
+    return pd.DataFrame(rows, columns=["method", "task", "seed", *columns.values(), "run"])
 
 
 def as_text(table: pd.DataFrame) -> str:

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robustft import alphas
-from robustft.figures import compare, forgetting, neighborhoods, wise
+from robustft import alphas, ranking
+from robustft.figures import compare, forgetting, maps, neighborhoods, wise
+from robustft.figures.tables import csv_text
 from robustft.foretelling import correlations
 from robustft.types import Dataset, KnnGraph, RunConfig, RunRecord, Score, StepRecord
 
@@ -21,7 +22,8 @@ def data() -> Dataset:
 @pytest.fixture
 def rows(data: Dataset) -> pd.DataFrame:
     place = np.array([[0, 0], [1, 0], [0, 2], [3, 3]], dtype=np.float32)
-    return neighborhoods.map_rows(data, np.array([0.0, 0.5, 1.0, 1.0]), place, place * 2, ["apple"])
+    names = [data.class_names[label] for label in data.labels]
+    return maps.map_rows(names, np.array([0.0, 0.5, 1.0, 1.0]), place, place * 2, maps.highlighted(names, ["apple"]))
 
 
 def record(run_id: str, method: str = "ft", seed: int = 0, **changes: float) -> RunRecord:
@@ -38,33 +40,32 @@ def record(run_id: str, method: str = "ft", seed: int = 0, **changes: float) -> 
 
 def test_rows_keep_the_order_of_the_samples(rows: pd.DataFrame) -> None:
     assert rows["id"].tolist() == [0, 1, 2, 3]
-    assert rows["group"].tolist() == ["apple", "apple", neighborhoods.OTHER, neighborhoods.OTHER]
+    assert rows["group"].tolist() == ["apple", "apple", maps.OTHER, maps.OTHER]
     assert rows["percent"].tolist() == ["0 %", "50 %", "100 %", "100 %"]
 
 
 def test_pair_of_maps_links_two_grids_and_drops_no_point(rows: pd.DataFrame) -> None:
-    option = neighborhoods.pair_of_maps(rows, ["#000000"])
+    option = maps.pair_of_maps(rows, ["#000000"])
     assert [title["text"] for title in option["title"]] == ["Before", "After"]
     assert len(option["grid"]) == 2
     assert [(s["xAxisIndex"], s["encode"]["x"], s["progressive"]) for s in option["series"]] == [(0, "x0", 0), (1, "x1", 0)]
     assert option["brush"]["brushLink"] == [0, 1]
-    assert option["visualMap"]["categories"] == ["apple", neighborhoods.OTHER]
+    assert option["visualMap"]["categories"] == ["apple", maps.OTHER]
     assert option["xAxis"][0]["min"] == option["xAxis"][1]["min"], "a move is only seen if both maps have one scale"
 
 
 def test_tooltip_is_a_constant_template(rows: pd.DataFrame) -> None:
-    assert "<b>pie" not in neighborhoods.pair_of_maps(rows, ["#000000"])["tooltip"]["formatter"]
+    assert "<b>pie" not in maps.pair_of_maps(rows, ["#000000"])["tooltip"]["formatter"]
 
 
 def test_neighbours_kept_are_always_coloured_from_0_to_1(rows: pd.DataFrame) -> None:
-    scale = neighborhoods.pair_of_maps(rows, ["#000000"], by_kept=True)["visualMap"]
+    scale = maps.pair_of_maps(rows, ["#000000"], by_kept=True)["visualMap"]
     assert (scale["dimension"], scale["min"], scale["max"]) == ("kept", 0, 1)
 
 
-def test_map_without_colours_has_no_key(data: Dataset, rows: pd.DataFrame) -> None:
-    place = rows[["x0", "y0"]].to_numpy()
-    option = neighborhoods.pair_of_maps(neighborhoods.map_rows(data, rows["kept"].to_numpy(), place, place, []), ["#000000"])
-    assert option["visualMap"]["categories"] == [neighborhoods.ALL]
+def test_map_without_colours_has_no_key(rows: pd.DataFrame) -> None:
+    option = maps.pair_of_maps(rows.assign(group=maps.ALL), ["#000000"])
+    assert option["visualMap"]["categories"] == [maps.ALL]
     assert option["visualMap"]["show"] is False
 
 
@@ -73,17 +74,36 @@ def test_chosen_sample_is_ringed_with_lines_to_its_neighbours(rows: pd.DataFrame
     fates = neighborhoods.neighbor_fates(*graphs, 0)
     assert fates[0]["fate"].tolist() == ["kept", "lost"]
     assert fates[1]["fate"].tolist() == ["gained", "kept"]
-    solid, dashed, ring = neighborhoods.pair_of_maps(rows, ["#000000"], sample=0, fates=fates)["series"][2:5]
+    solid, dashed, ring = maps.pair_of_maps(rows, ["#000000"], marks=maps.sample_marks(rows, 0, fates))["series"][2:5]
     assert solid["data"] == [[0, 0], [1, 0], ["-", "-"]]
     assert dashed["data"] == [[0, 0], [0, 2], ["-", "-"]]
     assert ring["data"] == [[0, 0]]
 
 
+def test_marks_leave_out_samples_that_are_not_shown(rows: pd.DataFrame) -> None:
+    shown = rows[rows["id"] != 1]
+    edges = np.array([[0, 1], [0, 2]]), np.array([[1, 3]])
+    assert [line["data"] for line in maps.edge_lines(shown, edges)] == [[[0, 0], [0, 2], ["-", "-"]], []]
+    assert [ring["data"] for ring in maps.selection_marks(shown, [1, 2])] == [[[0, 2]], [[0, 4]]]
+
+
+def test_movement_leads_from_where_a_sample_was_to_where_it_is(rows: pd.DataFrame) -> None:
+    line, ends = maps.movement_lines(rows, [3])
+    assert line["data"] == [[3, 3], [6, 6], ["-", "-"]] and ends["data"] == [[6, 6]] and line["xAxisIndex"] == 1
+    many = pd.concat([rows] * 100).assign(id=np.arange(400))
+    assert len(maps.movement_lines(many, range(400))[1]["data"]) == maps.MOST_LINES
+
+
+def test_groups_keep_a_given_order(rows: pd.DataFrame) -> None:
+    option = maps.pair_of_maps(rows.assign(group=["b", "a", "c", "a"]), ["#000000"], order=["c", "b", "x", "a"])
+    assert option["visualMap"]["categories"] == ["c", "b", "a"]
+
+
 def test_newest_click_is_told_from_what_was_selected_before() -> None:
     groups = [{"series_index": 0, "data_indices": [3]}, {"series_index": 1, "data_indices": [1]}]
-    assert neighborhoods.newly_picked(groups, [3]) == (1, [3, 1])
-    assert neighborhoods.newly_picked(groups, [3, 1]) == (None, [3, 1])
-    assert neighborhoods.newly_picked([{"series_index": 4, "data_indices": [0]}], []) == (None, [])
+    assert maps.newly_picked(groups, [3]) == (1, [3, 1])
+    assert maps.newly_picked(groups, [3, 1]) == (None, [3, 1])
+    assert maps.newly_picked([{"series_index": 4, "data_indices": [0]}], []) == (None, [])
 
 
 def test_classes_that_kept_fewest_come_first(data: Dataset) -> None:
@@ -110,7 +130,7 @@ def test_histogram_shows_the_noise_floor_as_a_band() -> None:
 
 def test_classes_say_how_pure_they_are(data: Dataset) -> None:
     kept, purity = np.linspace(0, 1, len(data)), np.ones(len(data))
-    table = neighborhoods.class_table(data, kept, 0 * purity, purity)
+    table = neighborhoods.class_table(data, kept, {"own class before (%)": 0 * purity, "own class after (%)": purity})
     assert table["own class before (%)"].eq(0).all() and table["own class after (%)"].eq(100).all() and table["samples"].sum() == len(data)
 
 
@@ -215,8 +235,9 @@ def test_scatter_holds_every_pair_once_in_a_look_of_its_method(pairs: pd.DataFra
     figure = forgetting.drift_scatter(pairs, "l2", {"a": "ft s0"})
     assert [(trace.name, list(trace.x), list(trace.y)) for trace in figure.data] == [("ft", [0.6, 0.1], [15.0, -2.0]), ("fda", [0.2], [1.0])]
     assert len({trace.marker.symbol for trace in figure.data}) == 2, "not by colour alone"
-    assert figure.data[0].customdata.tolist() == [["ft s0", "digits", "food"], ["ft s0", "faces", "food"]]
-    assert figure.data[1].customdata[0][0] == "b", "a run without a name goes by its id"
+    assert [trace.customdata.tolist() for trace in figure.data] == [[0, 1], [2]], "a click is told by the row of its pair"
+    assert figure.data[0].text[0] == "ft s0, fine-tuned on food<br>on digits"
+    assert figure.data[1].text[0].startswith("b,"), "a run without a name goes by its id"
     assert figure.layout.xaxis.title.text == "distance: L2"
     assert figure.layout.shapes[0].y0 == 0 and figure.layout.yaxis.rangemode == "tozero", "the line of no forgetting is always in sight"
     assert [list(trace.x) for trace in forgetting.drift_scatter(pairs, "otdd", {}).data] == [[0.3], [0.2]], "what was not measured is no mark"
@@ -245,15 +266,15 @@ def test_pairs_are_shown_with_the_names_of_their_runs(pairs: pd.DataFrame) -> No
 def test_only_seeds_are_averaged() -> None:
     configs = {"a": RunConfig("m", "food", "ft", 0), "b": RunConfig("m", "food", "ft", 1), "c": RunConfig("m", "food", "ft", 0, options={"lr": 1})}
     table = pd.DataFrame({"method": "ft", "task": "food", "seed": [0, 1, 0], "ID": [80.0, 90.0, 50.0], "run": ["a", "b", "c"]})
-    means = compare.over_seeds(table, configs, {"a": "ft s0", "b": "ft s1", "c": "ft s0 #c"})
+    means = ranking.over_seeds(table, configs, {"a": "ft s0", "b": "ft s1", "c": "ft s0 #c"})
     assert means[["method", "seeds", "ID"]].to_numpy().tolist() == [["ft", 2, 85.0], ["ft s0 #c", 1, 50.0]]
-    assert means["sd of ID"].iloc[0] == pytest.approx(np.sqrt(50))
-    assert "sd of ID" not in compare.over_seeds(table[:1], configs, {"a": "ft s0"})
+    assert means["± ID"].iloc[0] == pytest.approx(12.706 * 5, rel=1e-3)  # Student's t of 1 degree of freedom times the error of the mean
+    assert "± ID" not in ranking.over_seeds(table[:1], configs, {"a": "ft s0"})
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
 def test_csv_cell_is_never_a_formula(start: str) -> None:
-    text = compare.csv_text(pd.DataFrame({"method": [f"{start}cmd"], "Delta": [-1.0]}))
+    text = csv_text(pd.DataFrame({"method": [f"{start}cmd"], "Delta": [-1.0]}))
     assert f"'{start}cmd" in text
     assert text.rstrip("\n").endswith(",-1.0")
 

@@ -1,4 +1,7 @@
-"""Tables that leave a page: as CSV that a spreadsheet cannot mistake for formulas."""
+"""Tables that leave a page: as words for a reader, and as CSV that a spreadsheet cannot mistake for formulas."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -14,3 +17,25 @@ def csv_text(table: pd.DataFrame) -> str:
     """
     safe = table.map(lambda value: f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value)
     return str(safe.to_csv(index=False, lineterminator="\n"))
+
+
+def worded(table: pd.DataFrame, formats: Mapping[str, str]) -> pd.DataFrame:
+    """Returns a table as text: numbers in their column's format, whole and true values as they are, – where there is none.
+
+    Args:
+        table: One row a line.
+        formats: Number format by column, as ``"%+.1f"``; other fractions are written with four digits.
+
+    Example:
+        >>> worded(pd.DataFrame({"task": ["x", "y"], "change": [-1.25, float("nan")], "n": [384, 500]}), {"change": "%+.1f"}).to_numpy().tolist()
+        [['x', '-1.2', '384'], ['y', '–', '500']]
+    """
+
+    def word(value: Any, form: str | None) -> str:
+        if value is None or (isinstance(value, float) and value != value):
+            return "–"
+        if isinstance(value, str) or not isinstance(value, float):
+            return str(value)
+        return (form or "%.4g") % value
+
+    return pd.DataFrame({title: [word(value, formats.get(title)) for value in table[title].tolist()] for title in table.columns})

@@ -11,10 +11,11 @@ from ..neighborhoods import Neighborhood, get_neighborhood
 from ..preview import TaskCard, task_card
 
 
-@st.cache_data(max_entries=64, show_spinner="Reading features and finding neighbours ...")
-def read_neighborhood(run_id: str, dataset: str, domain: str, n_neighbors: int, maps_stamp: float, _root: Path) -> Neighborhood:
+# A resource and not data: data would be copied, images and all, at every look. Nobody changes what is read here.
+@st.cache_resource(max_entries=16, show_spinner="Reading features and finding neighbours ...")
+def read_neighborhood(run_id: str, dataset: str, domain: str, n_neighbors: int, moment: str, maps_stamp: float, _root: Path) -> Neighborhood:
     """Returns a run's neighbourhood; finished runs never change, so only a new pair of maps makes it stale."""
-    return get_neighborhood(run_id, dataset, domain, n_neighbors, _root)
+    return get_neighborhood(run_id, dataset, domain, n_neighbors, _root, moment)
 
 
 @st.cache_data(ttl=20, show_spinner=False)
