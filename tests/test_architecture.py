@@ -125,6 +125,7 @@ STEPS = {
     "moments",
     "samples",
     "thumbnails",
+    "recorded",
     "run",
     "neighborhoods",
     "preview",
