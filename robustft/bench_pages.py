@@ -30,7 +30,7 @@ from .types import UserError
 TIMES = 5
 SAMPLES, RUNS = 5_000, 500
 PAGES = ("Neighborhoods", "WiSE-FT", "Forgetting", "Compare", "Runs")
-ARGUMENTS = ("--no-sandbox", "--disable-dev-shm-usage", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-background-networking")
+ARGUMENTS = ("--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking")  # no page needs WebGL
 WATCH = """
 window.lastChange = 0;
 const what = {subtree: true, childList: true, attributes: true, characterData: true};
@@ -41,20 +41,26 @@ QUIET = """() => {
   const busy = !app || app.dataset.testScriptState !== 'notRunning' || document.querySelector('[data-testid="stSkeleton"], [data-testid="stSpinner"]');
   return !busy && performance.now() - window.lastChange > 500;
 }"""
-# The right half of the map, summed at every frame: the time of its last change after the pointer is let go.
-MARKED = """() => new Promise(resolve => {
-  const canvas = document.querySelector('[data-testid="stEChartsChart"] canvas'), pen = canvas.getContext('2d');
-  let last = null, changed = window.letGo, frames = 0;
+# From now on: when the pointer last drew, when it was let go, and when the right half of the map last changed.
+LOOK = """() => {
+  addEventListener('pointermove', event => { if (event.buttons) window.drawn = performance.now(); }, true);
+  addEventListener('pointerup', () => { window.letGo = performance.now(); }, true);
+  const layers = [...document.querySelectorAll('[data-testid="stEChartsChart"] canvas')];
+  const pens = layers.map(canvas => canvas.getContext('2d', {willReadFrequently: true}));
+  let last = null;
   const look = () => {
-    const pixels = pen.getImageData(canvas.width * 0.45, canvas.height * 0.2, canvas.width * 0.35, canvas.height * 0.7).data;
     let sum = 0;
-    for (let i = 0; i < pixels.length; i += 16) sum = (sum * 31 + pixels[i]) | 0;
-    if (last !== null && sum !== last) changed = performance.now();
+    for (const [i, pen] of pens.entries()) {
+      const canvas = layers[i];
+      const pixels = pen.getImageData(canvas.width * 0.45, canvas.height * 0.2, canvas.width * 0.35, canvas.height * 0.7).data;
+      for (let k = 0; k < pixels.length; k += 16) sum = (sum * 31 + pixels[k]) | 0;
+    }
+    if (last !== null && sum !== last) window.marked = performance.now();
     last = sum;
-    if (frames++ < 40) requestAnimationFrame(look); else resolve(changed - window.letGo);
+    requestAnimationFrame(look);
   };
   look();
-})"""
+}"""
 Row = dict[str, Any]
 
 
@@ -143,7 +149,7 @@ def _recolours(browser: Any, url: str) -> list[float]:
     page = _page(browser, url)
     _drag(page)
     _settle(page)
-    buttons = page.get_by_test_id("stButtonGroup").first
+    buttons = page.locator(".st-key-colour")
     names = ("neighbours kept", "nothing", "class", "neighbours kept", "class")
     seconds = [_timed(page, buttons.get_by_text(name, exact=True).click) for name in names]
     if page.get_by_text("Selection:").count() != 1:
@@ -153,27 +159,26 @@ def _recolours(browser: Any, url: str) -> list[float]:
 
 
 def _lasso(browser: Any, url: str) -> tuple[float, float]:
-    """Returns the seconds from letting go of a rectangle to the other map marked, and to the table of the selection."""
+    """Returns the seconds from the end of a rectangle to the other map marked, and to the table of the selection."""
     page = _page(browser, url)
+    page.evaluate(LOOK)
     _drag(page)
-    marked = page.evaluate(MARKED) / 1000
     page.get_by_text("Selection:").wait_for(timeout=10_000)
     _settle(page)
-    told = (page.evaluate("window.lastChange") - page.evaluate("window.letGo")) / 1000
+    drawn, marked, let_go, told = (page.evaluate(f"window.{name}") for name in ("drawn", "marked", "letGo", "lastChange"))
     page.context.close()
-    return float(marked), float(told)
+    return float(marked - drawn) / 1000, float(told - let_go) / 1000
 
 
 def _drag(page: Any) -> None:
     """Draws a rectangle over about a fifth of the points of the left map."""
     box = page.locator('[data-testid="stEChartsChart"]').bounding_box()
     page.mouse.click(box["x"] + 56, box["y"] + 22)  # a corner of the toolbox's rectangle: its middle is hollow
-    page.evaluate("addEventListener('pointerup', () => { window.letGo = performance.now(); }, true)")
     left, top = box["x"] + 0.03 * box["width"], box["y"] + 84
     page.mouse.move(left, top)
     page.mouse.down()
-    page.mouse.move(left + 0.08 * box["width"], top + 100, steps=4)
-    page.mouse.move(left + 0.14 * box["width"], top + 376, steps=4)
+    page.mouse.move(left + 0.08 * box["width"], top + 100, steps=2)
+    page.mouse.move(left + 0.14 * box["width"], top + 376, steps=2)
     page.mouse.up()
 
 

@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -202,7 +202,7 @@ def _restore(archive: zipfile.ZipFile, root: Path) -> None:
     (root / "manifest.json").write_text(json.dumps(about), encoding="utf-8")
 
 
-def _graph(raw: bytes, shape: tuple[int, int]) -> KnnGraph:
+def _graph(raw: bytes, shape: Sequence[int]) -> KnnGraph:
     bytes_of = np.frombuffer(raw, np.uint8).reshape(2, 2, *shape).astype(np.int32)
     indices, falls = bytes_of[:, 0] + 256 * bytes_of[:, 1]
     return KnnGraph(indices, (1 - np.cumsum(falls, 1) / _COSINE_STEPS).astype(np.float32))

@@ -2,13 +2,14 @@
 
 import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from browsing import ARGUMENTS, CHROMIUM
 from hypothesis import settings
 from torch import Tensor, nn
 
@@ -133,3 +134,21 @@ def finished_run(world_cache: Path) -> RunRecord:
     """One real run with the bundled model: six steps on food, forgetting measured on digits."""
     options = {"steps": 6, "batch_size": 32, "checkpoint_every": 2}
     return run(make_config("glyphclip", "food", "ft", options=options, held_out=("digits",)), root=world_cache, report=lambda line: None)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium. Where there is none the test is skipped, but under ROBUSTFT_CI=1 it fails."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        sync_playwright = None
+    if CHROMIUM is None or sync_playwright is None:
+        message = "needs Chromium and playwright: apt-get install chromium; pip install -r tests/requirements.txt"
+        if os.environ.get("ROBUSTFT_CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield launched
+        launched.close()

@@ -2,9 +2,7 @@
 
 import getpass
 import os
-import shutil
 import socket
-from collections.abc import Iterator
 from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,8 +17,6 @@ from robustft.report_panels import PANELS, Part
 from robustft.types import UserError
 
 EVIL = "<img src=x onerror=alert(1)>"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-background-networking"]
 
 
 class Reader(HTMLParser):
@@ -195,29 +191,12 @@ def test_panel_without_chart_needs_no_library() -> None:
 # --- in a browser -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[object]:
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        sync_playwright = None
-    if CHROMIUM is None or sync_playwright is None:
-        message = "needs Chromium and playwright: apt-get install chromium; pip install -r tests/requirements.txt"
-        if os.environ.get("ROBUSTFT_CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield launched
-        launched.close()
-
-
 @pytest.mark.browser
 @pytest.mark.timeout(180)
-def test_report_draws_itself_without_a_network(chromium, hostile: side_by_side.SideBySide, tmp_path: Path) -> None:
+def test_report_draws_itself_without_a_network(browser, hostile: side_by_side.SideBySide, tmp_path: Path) -> None:
     out = html_report.write_report(report(hostile), tmp_path / "report.html")
     for width, scheme in ((1280, "light"), (400, "dark")):
-        context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
         context.set_offline(True)
         page, troubles = context.new_page(), []
         page.on("pageerror", lambda error, troubles=troubles: troubles.append(str(error)))

@@ -187,7 +187,7 @@ def _points(side: int, count: int) -> dict[str, Any]:
         "type": "scatter",
         "name": ("before", "after")[side],
         "progressive": 0,  # otherwise a lasso silently drops points of large sets
-        "symbolSize": 8 if count <= 1000 else 5,
+        "symbolSize": 8 if count <= 500 else 5,
         "xAxisIndex": side,
         "yAxisIndex": side,
         "encode": {"x": f"x{side}", "y": f"y{side}"},
@@ -204,7 +204,7 @@ def _group_scale(rows: pd.DataFrame, colours: Sequence[str], order: Sequence[str
     groups = [name for name in order if name in present] or sorted(name for name in present if name not in rest)
     colour = {name: colours[i % len(colours)] for i, name in enumerate(groups)} | dict.fromkeys(rest, GREY)
     symbol = {name: SYMBOLS[i % len(SYMBOLS)] for i, name in enumerate(groups)} | dict.fromkeys(rest, "circle")
-    large, small = (11, 6) if len(rows) <= 1000 else (8, 4)
+    large, small = (11, 6) if len(rows) <= 500 else (8, 5)
     size = dict.fromkeys(groups, large) | dict.fromkeys(rest, small)
     return {
         "type": "piecewise",

@@ -17,21 +17,18 @@ OWN = ("own class before (%)", "own class after (%)")
 
 def draw(look: Look) -> None:
     """The histogram with its noise band, the sentence on the class that moved most, and the table of classes."""
-    left, right = st.columns(2)
-    with left:
-        _draw_histogram(look)
-    with right:
-        st.subheader("By class")
-        classes = classes_of(look)
-        st.markdown(said_of_classes(classes))
-        numbers = {title: "%.0f" for title in (KEPT, "±", NOISE, *OWN)} | {"nearer by (points)": "%+.0f", "away by (points)": "%+.0f"}
-        table(classes, "classes", formats=numbers)
-        st.caption(
-            "How to read it: classes that kept fewest neighbours first; ± is 1.96 standard errors over a class's samples "
-            f"({classes['samples'].min()} or more), one seed. Own class: the share of the {look.k} neighbours that are of the sample's class. "
-            "Nearer to, away from: the other class whose share among its neighbours rose or fell most. "
-            f"All samples: own class {look.hood.purity_0.mean() * 100:.0f} % before, {look.hood.purity_1.mean() * 100:.0f} % after."
-        )
+    _draw_histogram(look)
+    st.subheader("By class")
+    classes = classes_of(look)
+    st.markdown(said_of_classes(classes))
+    numbers = {title: "%.0f" for title in (KEPT, "±", NOISE, *OWN)} | {"nearer by (points)": "%+.0f", "away by (points)": "%+.0f"}
+    table(classes, "classes", formats=numbers)
+    st.caption(
+        "How to read it: classes that kept fewest neighbours first; ± is 1.96 standard errors over a class's samples "
+        f"({classes['samples'].min()} or more), one seed. Own class: the share of the {look.k} neighbours that are of the sample's class. "
+        "Nearer to, away from: the other class whose share among its neighbours rose or fell most. "
+        f"All samples: own class {look.hood.purity_0.mean() * 100:.0f} % before, {look.hood.purity_1.mean() * 100:.0f} % after."
+    )
 
 
 def classes_of(look: Look) -> pd.DataFrame:

@@ -37,7 +37,7 @@ def draw(look: Look) -> None:
     words = f"Two maps of {len(rows)} samples, before and after fine-tuning. The table below holds the same."
     st.echarts_chart(option, key=key, on_select=lambda: _take_up(look, rows, key), height=480, alt=words)
     st.caption(_caption(look, len(rows)))
-    if look.hood.maps.kind != "UMAP":
+    if look.hood.maps.kind != "UMAP" and not pipeline.is_read_only():
         _wait(look)
 
 
@@ -45,11 +45,11 @@ def _ask(look: Look) -> tuple[str, Sequence[str], list[str]]:
     """Draws the controls; returns what colours the points, the group of each sample, and the classes shown (none: all)."""
     groupings = look.groupings()
     colours = [name for name in COLOURS if name not in ("correctness", "domain") or name in groupings]
-    left, right = st.columns([3, 2])
+    left, right = st.columns([2, 1])
     colour = left.segmented_control("Colour by", colours, default="class", key="colour", bind="query-params") or "nothing"
     about = "Of the selection: which of them are neighbours, or where each was before."
     right.segmented_control("Lines", LINES, default="none", key="lines", bind="query-params", required=True, help=about)
-    left, right = st.columns([3, 2])
+    left, right = st.columns([2, 1])
     names = sorted(set(look.names))
     shown = right.multiselect("Show only classes", names, key=f"maps.shown.{look.task}", placeholder="all classes", help="Type to search.")
     groups: Sequence[str] = groupings.get(colour, [maps.ALL] * len(look.names))
