@@ -1,9 +1,13 @@
 """Taking a model home: the weights at one alpha, as a folder that open_clip loads."""
 
 import copy
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 from . import store
 from .devices import resolve_device
@@ -44,7 +48,7 @@ def write_interpolated(run_id: str, alpha: float, out: Path, root: Path) -> Path
     classifier, clip, config, classes = _at_alpha(record.config, theta_1, alpha, root)
     try:
         return _write(classifier, clip, config, {"run": run_id, "alpha": alpha, "classes": classes}, out)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise disk_error(error, f"the folder {str(out)!r}") from None
 
 
@@ -73,11 +77,21 @@ def _write(classifier: Classifier, clip: torch.nn.Module, config: dict[str, obje
     from safetensors.torch import save_file
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f".{out.name}.part")
-    part.mkdir()
-    save_file({k: v.detach().contiguous() for k, v in clip.state_dict().items()}, part / "open_clip_model.safetensors")
-    save_file({k: v.detach().contiguous() for k, v in plain_head(classifier.head).state_dict().items()}, part / "head.safetensors")
-    write_json(part / "open_clip_config.json", config)
-    write_json(part / "classes.json", lineage)
-    part.rename(out)
+    part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+    try:
+        save_file({k: v.detach().contiguous() for k, v in clip.state_dict().items()}, part / "open_clip_model.safetensors")
+        save_file({k: v.detach().contiguous() for k, v in plain_head(classifier.head).state_dict().items()}, part / "head.safetensors")
+        write_json(part / "open_clip_config.json", config)
+        write_json(part / "classes.json", lineage)
+        part.chmod(0o777 & ~_umask())
+        part.rename(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     return out
+
+
+def _umask() -> int:
+    """Returns what this process takes away from the permissions of new files; a temporary folder is private at first."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

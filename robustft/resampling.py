@@ -1,4 +1,4 @@
-"""Correlations over resamples of whole clusters: Pearson's and Spearman's, pooled or within groups, and the interval of their draws."""
+"""Correlations and lines over resamples of whole clusters, pooled or within groups, and the interval of their draws."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,6 +43,20 @@ class Resamples:
         ranks_x, ranks_y = self._ranks(x, group), self._ranks(y, group)
         often = self.counts[:, self.cluster]
         return _ratio(*(np.einsum("bn,bn,bn->b", often, a, b) for a, b in ((ranks_x, ranks_y), (ranks_x, ranks_x), (ranks_y, ranks_y))))
+
+    def line(self, x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]) -> tuple[Float[np.ndarray, "b"], Float[np.ndarray, "b"]]:
+        """Returns slope and height at the mean of x of the least-squares line in each draw; NaN where x is constant.
+
+        The height belongs to the mean over the sample itself, the same for all draws: lines of draws can then be added up.
+        """
+        one, spread = np.zeros(len(x), dtype=int), float(x.std()) if len(x) else 0.0
+        z = _standard(x)
+        n, to_x, to_y, to_xx, to_xy = (self._totals(values, one)[:, 0] for values in (np.ones(len(x)), z, y, z * z, z * y))
+        n = np.maximum(n, 1)
+        varies = to_xx / n - (to_x / n) ** 2
+        is_defined = varies > 1e-9
+        slope = np.where(is_defined, (to_xy / n - to_x * to_y / n**2) / np.where(is_defined, varies, 1), np.nan)
+        return slope / (spread or 1.0), to_y / n - slope * to_x / n
 
     def _totals(self, values: Float[np.ndarray, "n"], group: Int[np.ndarray, "n"]) -> Float[np.ndarray, "b g"]:
         """Returns the sum of each group in each draw."""

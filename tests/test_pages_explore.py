@@ -8,7 +8,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from robustft import store
+from robustft import store, take_home
 from robustft.feature_cache import write_features
 from robustft.files import write_arrays, write_json
 from robustft.map_requests import path_of
@@ -286,7 +286,7 @@ def test_umap_that_failed_says_why_and_can_be_drawn_again(root: Path, drawn: Pat
 
 
 def test_wise_starts_at_the_rule_and_follows_the_slider(root: Path) -> None:
-    run_id = finish(root, "ft")
+    finish(root, "ft")
     at = open_page(NAMES[1]).run()
     assert at.select_slider(key="alpha").value == 0.5
     assert [metric.value for metric in at.metric] == ["85.0 %", "65.0 %", "-1.0 points"]
@@ -296,6 +296,7 @@ def test_wise_starts_at_the_rule_and_follows_the_slider(root: Path) -> None:
     assert at.metric[0].value == "90.0 %"
     at.button(key="wise.best").click().run()
     assert at.select_slider(key="alpha").value == 0.5
+    assert at.query_params["alpha"] == "0.5"
     assert "with its zero-shot head" in words(at)
 
 
@@ -309,6 +310,93 @@ def test_wise_without_a_curve_says_so(root: Path) -> None:
     at = open_page(NAMES[1]).run()
     assert not faults(at)
     assert "no WiSE-FT curve" in words(at)
+
+
+def add_changes(run_id: str, root: Path) -> None:
+    """Adds to a made-up curve what each held-out task changed."""
+    path = store.run_folder(run_id, root) / "wise.json"
+    rows = json.loads(path.read_text())
+    write_json(path, [row | {"changes": {"animals": row["mean_delta_zs"] / 2, "digits": row["mean_delta_zs"] * 1.5}} for row in rows])
+
+
+def plots(at: AppTest) -> list[dict]:
+    return [json.loads(element.proto.spec) for element in at.get("plotly_chart")]
+
+
+def test_wise_bars_move_with_alpha_on_a_fixed_axis(root: Path) -> None:
+    add_changes(finish(root, "ft"), root)
+    at = open_page(NAMES[1]).run()
+    seen = []
+    for alpha in (0.0, 0.5, 1.0):
+        at.select_slider(key="alpha").set_value(alpha).run()
+        assert not faults(at)
+        assert [plot["layout"]["meta"] for plot in plots(at)] == [alpha] * 3, "all three charts follow"
+        seen.append(plots(at)[2])
+    assert len({str(plot["data"][0]["x"]) for plot in seen}) == 3
+    assert len({str(plot["layout"]["xaxis"]["range"]) for plot in seen}) == 1
+    assert "Noise of one bar, one seed" in words(at)
+
+
+def test_wise_of_an_older_run_has_no_bars_and_says_so(root: Path) -> None:
+    finish(root, "ft")
+    at = open_page(NAMES[1]).run()
+    assert len(at.get("plotly_chart")) == 2
+    assert "did not keep the change of single tasks" in words(at)
+
+
+def test_wise_lays_other_runs_over_and_keeps_them_in_the_address(root: Path, finished: list[str]) -> None:
+    at = open_page(NAMES[1])
+    for key, value in {"run": finished[0], "with": f"{finished[1]},no-such-run", "alpha": "0.6"}.items():
+        at.query_params[key] = value
+    choose_run(at, finished[0])
+    assert not faults(at)
+    assert at.select_slider(key="alpha").value == 0.5, "the nearest that was measured"
+    assert at.multiselect(key="wise.with").value == [finished[1]] and at.query_params["with"] == finished[1]
+    assert [trace["name"] for trace in plots(at)[1]["data"]] == ["ft", "fda"]
+    best = next(frame.value for frame in at.dataframe if "best alpha" in frame.value)
+    assert best[["run", "best alpha"]].to_numpy().tolist() == [["ft", 0.5], ["fda", 0.5]]
+    at.multiselect(key="wise.with").set_value([]).run()
+    assert not faults(at) and "with" not in at.query_params
+    assert not any("best alpha" in frame.value for frame in at.dataframe)
+
+
+def test_wise_survives_an_address_with_nonsense(root: Path, finished: list[str]) -> None:
+    for alpha in ("nan", "<b>", "7", "-1", ""):
+        at = open_page(NAMES[1])
+        at.query_params["alpha"], at.query_params["with"] = alpha, "../../etc,<b>"
+        choose_run(at, finished[0])
+        assert not faults(at)
+        assert at.select_slider(key="alpha").value in (0.0, 0.5, 1.0)
+
+
+def test_wise_makes_a_zip_and_hands_it_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = finish(root, "ft")
+    (store.run_folder(run_id, root) / "theta_1.safetensors").write_bytes(b"weights")
+
+    def write(run_id: str, alpha: float, out: Path, root: Path) -> None:
+        out.mkdir()
+        (out / "open_clip_model.safetensors").write_bytes(b"x" * 1000)
+
+    monkeypatch.setattr(take_home, "_write_model", write)
+    at = open_page(NAMES[1]).run()
+    assert "--alpha 0.5" in at.code[0].value and run_id in at.code[0].value
+    at.button(key="wise.prepare").click().run()
+    assert not faults(at)
+    assert (root / "exports" / f"{run_id}-alpha-0.5.zip").is_file()
+    assert any("Download alpha 0.5" in button.proto.label for button in at.get("download_button"))
+    at.select_slider(key="alpha").set_value(1.0).run()
+    assert at.button(key="wise.prepare").label == "Prepare alpha 1", "another alpha is another model"
+    at.session_state["present"] = True
+    at.run()
+    assert not at.code and not faults(at)
+
+
+def test_wise_says_why_a_model_could_not_be_written(root: Path) -> None:
+    run_id = finish(root, "ft")
+    (store.run_folder(run_id, root) / "theta_1.safetensors").write_bytes(b"no weights")
+    at = open_page(NAMES[1]).run()
+    at.button(key="wise.prepare").click().run()
+    assert not at.exception and "could not be written" in at.error[0].value and str(root) not in at.error[0].value
 
 
 # --- forgetting -------------------------------------------------------------------------------------------------------
@@ -377,6 +465,68 @@ def test_forgetting_has_no_scatter_where_nothing_moved(root: Path) -> None:
     assert not faults(at)
     assert "Runs that moved nothing are left out: 1 of 1" in words(at)
     assert all("distance" not in frame.value for frame in at.dataframe)
+
+
+def test_forgetting_is_brought_back_by_its_address(root: Path) -> None:
+    runs = [finish_moved(root, method, downstream=task, measures=("l2", "otdd", "cka")) for task in ("food", "animals") for method in ("ft", "fda")]
+    at = open_page(NAMES[2])
+    asked = {"runs": runs[0], "metric": "delta_lp", "measure": "cka", "apart": "1", "method": "fda"}
+    for key, value in asked.items():
+        at.query_params[key] = value
+    at.run()
+    assert not faults(at)
+    assert at.selectbox(key="forgetting.task").value == "food", "a link that names runs means their task"
+    assert at.multiselect(key="forgetting.runs.food").value == [runs[0]]
+    assert [at.segmented_control(key=f"forgetting.{name}").value for name in ("metric", "measure")] == ["delta_lp", "cka"]
+    assert at.toggle(key="forgetting.by_domain").value and at.selectbox(key="forgetting.method").value == "fda"
+    assert {key: at.query_params[key] for key in asked} == asked
+    at.segmented_control(key="forgetting.measure").set_value("otdd").run()
+    at.toggle(key="forgetting.by_domain").set_value(False).run()
+    assert "measure" not in at.query_params and "apart" not in at.query_params, "what is usual needs no words"
+    for key in asked:
+        at.query_params[key] = "<b>,../.."
+    assert not faults(at.run())
+
+
+def test_forgetting_survives_an_address_with_nonsense(finished: list[str]) -> None:
+    at = open_page(NAMES[2])
+    for key in ("runs", "metric", "measure", "apart", "method", "task"):
+        at.query_params[key] = "<b>,../.."
+    at.run()
+    assert not faults(at)
+    assert at.segmented_control(key="forgetting.metric").value == "delta_zs" and len(at.multiselect[0].value) == 3
+
+
+def test_forgetting_by_downstream_task_is_a_mean_over_runs(root: Path, finished: list[str]) -> None:
+    titles = {head.value for head in open_page(NAMES[2]).run().subheader}
+    assert "Fine-tuned on against held-out task" not in titles, "one downstream task is the heat map above"
+    finish_moved(root, "ft", downstream="animals")
+    at = open_page(NAMES[2]).run()
+    assert not faults(at) and "Fine-tuned on against held-out task" in {head.value for head in at.subheader}
+    at.selectbox(key="forgetting.method").set_value("ft").run()
+    table = next(frame.value for frame in at.dataframe if "mean change (points)" in frame.value)
+    assert table.loc[table["fine-tuned on"] == "food", "mean change (points)"].tolist() == pytest.approx([-10.0, -10.0])
+    assert "means over 1 run each" in words(at)
+
+
+def test_forgetting_mark_leads_to_its_neighbourhoods(root: Path) -> None:
+    run_id = finish_moved(root)
+    at = open_page(NAMES[2]).run()
+    at.session_state["forgetting.goal"] = {"run": run_id, "task": "digits"}
+    at.run()
+    assert not faults(at) and f"Neighborhoods of {run_id} on digits" in words(at).replace("\\", "")
+    assert "forgetting.goal" not in at.session_state, "once"
+    marks = [trace for trace in plots(at)[-1]["data"] if trace.get("customdata")]
+    assert len(marks) == 1 and plots(at)[-1]["data"][-1]["name"] == "least-squares line, 95 % band"
+
+
+def test_forgetting_warns_of_otdd_from_two_solvers(root: Path) -> None:
+    for seed, solver in enumerate(("exact", "sinkhorn")):
+        run_id = finish_moved(root, seed=seed, measures=("l2", "otdd"))
+        write_json(store.run_folder(run_id, root) / "analysis.json", {"otdd": {"digits mnist": {"solver": solver, "n_0": 384}}})
+    at = open_page(NAMES[2]).run()
+    assert not faults(at)
+    assert "1 exact and 1 by Sinkhorn" in at.warning[0].value
 
 
 # --- compare ----------------------------------------------------------------------------------------------------------

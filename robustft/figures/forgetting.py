@@ -1,4 +1,4 @@
-"""What a run cost on the held-out tasks: bars, heat map, the noise that a change must exceed, and forgetting against distance."""
+"""What a run cost on the held-out tasks: bars, heat maps, and the noise that a change must exceed."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,16 +6,16 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from ..foretelling import CORRELATIONS, measures_of, title_of
 from ..types import RunConfig, RunRecord
+from .foretelling import correlation_words as correlation_words  # forgetting against distance is part of what a run cost
+from .foretelling import drift_scatter as drift_scatter
+from .foretelling import pair_table as pair_table
 
 MEASURES = {"delta_zs": "zero-shot", "delta_lp": "linear probe"}
 LIMIT = 20.0
 """Points at which the colours of the heat map end; fixed, so that two pages of runs can be compared."""
 ORANGE_BLUE = ((0.0, "#B35806"), (0.25, "#F1A340"), (0.5, "#F7F7F7"), (0.75, "#92C5DE"), (1.0, "#2166AC"))
 PATTERNS = ("", "/", "x", "-", "\\", ".", "+", "|")
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "triangle-down", "cross", "hexagon")
-"""Nine, beside ten colours: no two of ninety methods look alike."""
 
 
 # --- noise ------------------------------------------------------------------------------------------------------------
@@ -120,6 +120,27 @@ def cost_table(changes: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).sort_values("mean (points)", ascending=False, kind="stable").reset_index(drop=True)
 
 
+def downstream_table(changes: pd.DataFrame, configs: Mapping[str, RunConfig], method: str | None = None) -> pd.DataFrame:
+    """Returns the mean change of each held-out task after fine-tuning on each downstream task, over the runs of a method or of all.
+
+    Args:
+        changes: From `change_table`.
+        configs: Of the runs in it.
+        method: Name of a method; None takes the runs of all.
+
+    Returns:
+        Columns downstream, task, change (points), runs: a row a pair that some run measured.
+
+    Example:
+        >>> changes = pd.DataFrame({"run": ["a", "b"], "task": ["digits", "digits"], "change": [-10.0, -20.0]})
+        >>> downstream_table(changes, {"a": RunConfig("m", "food", "ft"), "b": RunConfig("m", "food", "ft", 1)}).to_numpy().tolist()
+        [['food', 'digits', -15.0, 2]]
+    """
+    own = changes[[method in (None, configs[run].method) for run in changes["run"]]]
+    own = own.assign(downstream=[configs[run].dataset for run in own["run"]])
+    return own.groupby(["downstream", "task"]).agg(change=("change", "mean"), runs=("run", "nunique")).reset_index()
+
+
 # --- charts -----------------------------------------------------------------------------------------------------------
 
 
@@ -157,13 +178,28 @@ def change_heat(changes: pd.DataFrame, names: Mapping[str, str]) -> go.Figure:
     """Returns held-out tasks by runs with the change written in each cell; the colours end at `LIMIT` points for every selection."""
     runs = list(dict.fromkeys(changes["run"]))
     wide = changes.pivot(index="task", columns="run", values="change").sort_index().reindex(columns=runs)
-    words = [["–" if np.isnan(value) else f"{value:+.1f}" for value in row] for row in wide.to_numpy(dtype=float)]
+    wide.columns = pd.Index([names.get(run, run) for run in runs])
+    return _heat(wide, "run", "held-out task")
+
+
+def downstream_heat(means: pd.DataFrame) -> go.Figure:
+    """Returns downstream by held-out tasks with the mean change written in each cell, in the colours of `change_heat`.
+
+    Args:
+        means: From `downstream_table`.
+    """
+    wide = means.pivot(index="downstream", columns="task", values="change")
+    return _heat(wide.sort_index().sort_index(axis=1), "held-out task", "fine-tuned on")
+
+
+def _heat(wide: pd.DataFrame, across: str, down: str) -> go.Figure:
+    values = wide.to_numpy(dtype=float)
     figure = go.Figure(
         go.Heatmap(
-            z=wide.to_numpy(dtype=float),
-            x=[names.get(run, run) for run in runs],
+            z=values,
+            x=list(wide.columns),
             y=list(wide.index),
-            text=words,
+            text=[["–" if np.isnan(value) else f"{value:+.1f}" for value in row] for row in values],
             texttemplate="%{text}",
             zmin=-LIMIT,
             zmax=LIMIT,
@@ -171,75 +207,10 @@ def change_heat(changes: pd.DataFrame, names: Mapping[str, str]) -> go.Figure:
             colorbar={"title": {"text": "points", "side": "top"}, "orientation": "h", "thickness": 10, "y": 1.0, "yanchor": "bottom"},
             xgap=2,
             ygap=2,
-            hovertemplate="%{x} on %{y}: %{text} points<extra></extra>",
+            hovertemplate="%{x}, %{y}: %{text} points<extra></extra>",
         )
     )
     figure.update_layout(height=210 + 28 * len(wide), margin={"t": 10, "b": 10, "l": 10, "r": 10})
-    figure.update_xaxes(title_text="run", showgrid=False, type="category")
-    figure.update_yaxes(title_text="held-out task", autorange="reversed", showgrid=False, type="category")
+    figure.update_xaxes(title_text=f"<br>{across}", showgrid=False, type="category")
+    figure.update_yaxes(title_text=down, autorange="reversed", showgrid=False, type="category")
     return figure
-
-
-# --- forgetting against distance --------------------------------------------------------------------------------------
-
-
-def drift_scatter(pairs: pd.DataFrame, measure: str, names: Mapping[str, str]) -> go.Figure:
-    """Returns forgetting against a distance, a mark a run and held-out task, a symbol and colour a method; above zero is forgetting.
-
-    Args:
-        pairs: From `foretelling.drift_pairs`.
-        measure: Column with the distance.
-        names: Short name of each run.
-    """
-    shown = pairs.dropna(subset=[measure])
-    figure = go.Figure()
-    for index, (method, own) in enumerate(shown.groupby("method", sort=False)):
-        figure.add_scatter(
-            x=own[measure],
-            y=own["forgetting"],
-            mode="markers",
-            name=str(method),
-            marker={"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 9, "opacity": 0.8},
-            customdata=np.column_stack([own["run"].map(lambda run: names.get(run, run)), own["task"], own["downstream"]]),
-            hovertemplate="%{customdata[0]}, fine-tuned on %{customdata[2]}<br>on %{customdata[1]}: "
-            "distance %{x:.3g}, forgetting %{y:+.1f} points<extra></extra>",
-        )
-    figure.add_hline(y=0, line_width=2, line_color="#8A9694")
-    figure.update_layout(
-        height=400 + 8 * shown["method"].nunique(),  # room for the names of the methods
-        margin={"t": 10, "b": 10, "l": 10, "r": 10},
-        showlegend=True,
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
-    )
-    figure.update_xaxes(title_text=f"distance: {title_of(measure)}", rangemode="tozero", zeroline=False)
-    figure.update_yaxes(title_text="forgetting (points)", rangemode="tozero", zeroline=False)
-    return figure
-
-
-def pair_table(pairs: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
-    """Returns the marks of `drift_scatter` for reading, with every distance."""
-    titles = {"downstream": "fine-tuned on", "task": "held-out task", "forgetting": "forgetting (points)"}
-    shown = pairs.drop(columns=["method", "seed"]).assign(run=pairs["run"].map(lambda run: names.get(run, run)))
-    return shown.rename(columns=titles | {name: title_of(name) for name in measures_of(pairs)})
-
-
-def correlation_words(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns correlations for reading: a row a distance, each cell a correlation with its interval, – where there is none.
-
-    Args:
-        table: From `foretelling.correlations`.
-
-    Example:
-        >>> row = {name + end: 0.5 for name in CORRELATIONS[:2] for end in ("", "_low", "_high")} | {"measure": "l2", "points": 9, "runs": 3, "tasks": 3}
-        >>> correlation_words(pd.DataFrame([row])).iloc[0, :3].tolist()
-        ['L2', '0.50 [0.50, 0.50]', '0.50 [0.50, 0.50]']
-    """
-
-    def cell(row: pd.Series, name: str) -> str:
-        value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
-        return "–" if np.isnan(value) else f"{value:.2f}" + ("" if np.isnan(low) else f" [{low:.2f}, {high:.2f}]")
-
-    known = [name for name in CORRELATIONS if name in table and table[name].notna().any() or "_within" not in name]
-    words = {name.capitalize().replace("_", " "): [cell(row, name) for _, row in table.iterrows()] for name in known}
-    counts = {"pairs": table["points"], "runs": table["runs"], "tasks": table["tasks"]}
-    return pd.DataFrame({"distance": table["measure"].map(title_of), **words, **counts})
