@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,12 +41,24 @@ def write_large_run(root: Path, values: np.ndarray, labels: np.ndarray) -> str:
     write_arrays(folder / "maps" / "food-color-umap.safetensors", *arrays_of(pca_pair(values, after)))
     write_json(folder / "encoders.json", {"before": "before", "after": "after"})
     _write_answers(folder / "answers" / "food-color.safetensors", labels, draw)
-    write_json(folder / "wise.json", _curve(config.held_out))
+    curve = _curve(config.held_out)
+    for row in curve[1:-1]:
+        _write_moment(row, values, after, data, root)
+    write_json(folder / "wise.json", curve)
     store.append_history(run_id, [StepRecord(step, 1.0, 1.0, 0.0, 1e-3, 1.0, 0.1) for step in range(1, 201)], root)
     places = [(task, domain) for task, domains in measured_tasks(config).items() for domain in domains]
     scores = [Score(*place, metric, float(draw.random()), len(labels)) for place in places for metric in (*METRICS, *DRIFTS)]
     store.finish_run(config, scores, root=root)
     return run_id
+
+
+def _write_moment(row: dict[str, Any], values: np.ndarray, after: np.ndarray, data: Dataset, root: Path) -> None:
+    """Stores features and graph of a place on the curve, and what they are stored under with the place."""
+    row |= {"weights": f"alpha {row['alpha']:g}", "kept": 1 - row["alpha"] / 2}
+    between = unit_rows((1 - row["alpha"]) * values + row["alpha"] * after).astype(np.float32)
+    key = features_key(row["weights"], data)
+    write_features(key, between, root)
+    write_graph(key, knn_graph(between, STORED_NEIGHBORS), root)
 
 
 def _write_answers(path: Path, labels: np.ndarray, draw: np.random.Generator) -> None:
@@ -54,9 +67,9 @@ def _write_answers(path: Path, labels: np.ndarray, draw: np.random.Generator) ->
     write_arrays(path, arrays | {f"confidence_{side}": draw.random(len(labels)).astype(np.float32) for side in ("before", "after")})
 
 
-def _curve(held_out: Sequence[str]) -> list[dict[str, object]]:
+def _curve(held_out: Sequence[str]) -> list[dict[str, Any]]:
     """Returns a made-up WiSE-FT curve."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for step in range(11):
         alpha = step / 10
         changes = {task: -alpha * (index + 1) / 100 for index, task in enumerate(held_out)}

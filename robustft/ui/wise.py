@@ -160,8 +160,8 @@ def explore(shown: Shown) -> None:
         with left:
             _draw_changes(shown, alpha)
         with right:
-            at_alpha.draw_map(shown.view, alpha, shown.root)
             at_alpha.draw_download(shown.view, alpha, shown.root)
+        at_alpha.draw_map(shown.view, alpha, shown.root)
 
 
 def _draw_metrics(shown: Shown, alpha: float) -> None:
