@@ -272,6 +272,15 @@ def test_only_seeds_are_averaged() -> None:
     assert "± ID" not in ranking.over_seeds(table[:1], configs, {"a": "ft s0"})
 
 
+def test_a_run_that_trains_nothing_makes_no_setting_differ() -> None:
+    runs = {
+        "a": RunConfig("m", "food", "zero_shot"),
+        **{key: RunConfig("m", "food", "ft", options={"lr": lr, "steps": 9}) for key, lr in (("b", 0.1), ("c", 0.2))},
+    }
+    table = compare.differing_options(runs, {key: key for key in runs})
+    assert table["setting"].tolist() == ["method", "lr"]
+
+
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
 def test_csv_cell_is_never_a_formula(start: str) -> None:
     text = csv_text(pd.DataFrame({"method": [f"{start}cmd"], "Delta": [-1.0]}))

@@ -1,6 +1,7 @@
 """Runs side by side: trade-off planes with the Pareto front, curves of loss, neighbours and alpha, differing options."""
 
 from collections.abc import Mapping, Sequence
+from itertools import compress
 
 import numpy as np
 import pandas as pd
@@ -20,8 +21,13 @@ PLACES = ("top center", "bottom center")
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
+BASE = ("model", "task", "method", "seed", "held out")
+
+
 def differing_options(configs: Mapping[str, RunConfig], names: Mapping[str, str]) -> pd.DataFrame:
     """Returns the settings in which runs differ, one row a setting and one column a run; ``–`` where a run has no such setting.
+
+    A run that trains nothing has none of the training settings: that alone is no difference between the others.
 
     Example:
         >>> runs = {"a": RunConfig("m", "food", "ft", options={"lr": 0.1, "steps": 9}), "b": RunConfig("m", "food", "ft", options={"lr": 0.2, "steps": 9})}
@@ -29,12 +35,13 @@ def differing_options(configs: Mapping[str, RunConfig], names: Mapping[str, str]
         {'setting': ['lr'], 'one': ['0.1'], 'two': ['0.2']}
     """
     settings = {
-        run: {"model": c.model, "task": c.dataset, "method": c.method, "seed": c.seed, "held out": ", ".join(c.held_out), **c.options}
-        for run, c in configs.items()
+        run: dict(zip(BASE, (c.model, c.dataset, c.method, c.seed, ", ".join(c.held_out)), strict=True)) | dict(c.options) for run, c in configs.items()
     }
     known = list(dict.fromkeys(key for own in settings.values() for key in own))
     words = {key: ["–" if key not in own else "none" if own[key] is None else str(own[key]) for own in settings.values()] for key in known}
-    rows = [[key, *values] for key, values in words.items() if len(set(values)) > 1]
+    trained = [bool(config.options) for config in configs.values()]
+    settled = {key for key, values in words.items() if key not in BASE and len(set(compress(values, trained))) == 1}
+    rows = [[key, *values] for key, values in words.items() if len(set(values)) > 1 and key not in settled]
     return pd.DataFrame(rows, columns=["setting", *(names[run] for run in configs)])
 
 
