@@ -9,13 +9,16 @@ TEST_STAMP := $(VENV)/.installed-test
 CUT_OFF    := $(VENV)/.install-unfinished
 
 .DEFAULT_GOAL := help
-.PHONY: help app test check lint bench
+.PHONY: help app demo test check lint bench
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 app: $(APP_STAMP)  ## install what is missing and start the dashboard on 127.0.0.1 (PORT=8501)
 	@exec $(BIN)/python -m streamlit run app.py --server.address 127.0.0.1 --server.port $(PORT) --server.headless true
+
+demo: $(APP_STAMP)  ## show six recorded runs, read-only, with a story in five steps (PORT=8501)
+	@exec $(BIN)/python -m robustft demo --port $(PORT)
 
 test: $(TEST_STAMP)  ## run every test
 	@$(BIN)/python -m pytest

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from . import commands, run_commands
+from . import commands, demo_commands, run_commands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,6 +80,11 @@ def build_parser() -> argparse.ArgumentParser:
     made = add("pretrain", commands.pretrain_model, "train GlyphCLIP from random weights (about 40 minutes on one core)")
     made.add_argument("--out", type=Path, required=True, help="folder to write the model to")
     made.add_argument("--steps", type=int, default=None)
+    made = add("record", demo_commands.record_study, "write the finished runs of a study into one small file, without weights")
+    made.add_argument("name", help="demo or methods")
+    made.add_argument("--out", type=Path, required=True, help="the file to write")
+    made = add("demo", demo_commands.show_demo, "show recorded runs: a dashboard that can only be looked at")
+    made.add_argument("--port", type=int, default=8501)
     made = add("bench", commands.bench, "measure speed, as ratios within one run")
     made.add_argument("--pages", action="store_true", help="how long a person waits for pages, in headless Chromium (needs it, and playwright)")
     made.add_argument("--only", choices=("steps", "measures"), default=None, help="training steps, or what is measured after training (default: both)")

@@ -54,6 +54,9 @@ ALLOWED: dict[str, set[str]] = {
     "robustness": {"types"},
     "alphas": {"types"},
     "store": {"types", "files"},
+    "notes": {"types", "files", "store"},
+    "remembered": {"types", "store", "notes", "evaluate"},
+    "failures": set(),
     "feature_cache": {"types", "files", "store"},
     "detached": set(),
     "jobs": {"supervisor", "detached"},
@@ -67,7 +70,12 @@ ALLOWED: dict[str, set[str]] = {
     "server": {"types", "store", "thumbnails"},
     "figures": {"types", "foretelling"},
     "ui": {
+        "story",
         "alphas",
+        "failures",
+        "notes",
+        "presets",
+        "sweep",
         "crossings",
         "foretelling",
         "graph",
@@ -98,6 +106,9 @@ ALLOWED: dict[str, set[str]] = {
     },
     "pages": {
         "alphas",
+        "failures",
+        "notes",
+        "sweep",
         "intervals",
         "configs",
         "presets",
@@ -115,7 +126,7 @@ ALLOWED: dict[str, set[str]] = {
         "report_panels",
         "ui",
     },
-    "app": {"configs", "presets", "devices", "doctor", "neighborhoods", "types", "registry", "methods", "study", "pipeline", "figures", "ui"},
+    "app": {"server", "ui"},
 }
 CORE = set(ALLOWED) - {"figures", "ui", "pages", "app"}
 STEPS = {
@@ -126,12 +137,15 @@ STEPS = {
     "samples",
     "thumbnails",
     "recorded",
+    "story",
+    "demo_commands",
     "run",
     "neighborhoods",
     "preview",
     "pipeline",
     "estimate",
     "study",
+    "sweep",
     "selection",
     "listing",
     "reports",
@@ -151,7 +165,7 @@ STEPS = {
     "html_report",
 }  # they join core to store
 ALLOWED |= {room: CORE | STEPS for room in (*STEPS, "__main__")}
-ALLOWED |= {room: CORE | STEPS | {"figures"} for room in ("side_by_side", "report_panels", "html_report")}  # a report is made of figures
+ALLOWED |= {room: CORE | STEPS | {"figures"} for room in ("side_by_side", "report_panels", "html_report", "story")}  # a report is made of figures
 
 OUTSIDE_ONLY = {  # rooms that stay light: beside the standard library they may import only these packages
     "jobs": {"psutil"},

@@ -3,7 +3,7 @@
 from .cached import clear_features, free_gb, read_cache_use, read_devices, read_neighborhood, read_task
 from .charts import chart, table
 from .controls import control_value, param_control
-from .frame import LIVE_SECONDS, PAGES, frame, is_presenting, link, live
+from .frame import LIVE_SECONDS, PAGES, frame, is_presenting, link, live, shown_pages
 from .runs import STATE_ICONS, STATE_SIGNS, finished, label_of, pick_run, progress_words, share_done, state_badge, state_word
 from .words import duration, errors_as_boxes, plain, shown, size, without_paths, words_of
 
@@ -34,6 +34,7 @@ __all__ = [
     "read_task",
     "share_done",
     "shown",
+    "shown_pages",
     "size",
     "state_badge",
     "state_word",

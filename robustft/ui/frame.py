@@ -6,7 +6,7 @@ from pathlib import Path
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
-from ..pipeline import RunView
+from ..pipeline import RunView, is_read_only
 from ..store import default_root
 
 PAGES = (
@@ -23,10 +23,15 @@ PAGES = (
 IMAGE_KINDS = ("png", "svg")
 
 _LARGE = """<style>
-[data-testid="stMain"] [data-testid="stMarkdownContainer"] :is(p, li) {font-size: 1.2rem; line-height: 1.5}
+[data-testid="stMain"] [data-testid="stMarkdown"] :is(p, li) {font-size: 1.25rem; line-height: 1.5}
+[data-testid="stMain"] [data-testid="stMetricValue"] {font-size: 2.6rem}
 [data-testid="stMain"] [data-testid="stCaptionContainer"] p {font-size: 1.05rem}
 [data-testid="stMain"] h1 {font-size: 2.6rem}
 </style>"""
+
+_RESET = """<a href="./?step=1" target="_self" title="Forgets what was chosen and begins the story anew"
+style="display: inline-block; padding: 0.4rem 0.8rem; border: 1px solid; border-radius: 0.5rem; color: inherit; text-decoration: none">↺ Reset</a>"""
+"""A plain link: a browser that follows it starts a new session, so nothing of the last visitor is left."""
 
 LIVE_SECONDS = 2.0
 """How often the live part of a page is drawn again."""
@@ -41,12 +46,17 @@ def frame(title: str, question: str) -> Path:
     """
     st.set_page_config(page_title=title if title == "robustft" else f"{title} - robustft", layout="wide", page_icon="🧭")
     with st.sidebar:
-        for page, name, about, icon in PAGES:
+        for page, name, about, icon in shown_pages():
             link(page, name, icon=icon, help=about)
         _draw_switches()
     st.title(title)
     st.caption(question)
     return default_root()
+
+
+def shown_pages() -> list[tuple[str, str, str, str]]:
+    """Returns the pages of the menu; where runs are only shown there is nothing to launch."""
+    return [page for page in PAGES if page[1] != "Launch" or not is_read_only()]
 
 
 def link(page: str, label: str, *, icon: str | None = None, run: RunView | None = None, help: str | None = None) -> None:
@@ -93,3 +103,5 @@ def _draw_switches() -> None:
         st.segmented_control("Save charts as", IMAGE_KINDS, default="png", key="picture", bind="query-params", required=True, help="By the camera of a chart.")
     else:
         st.html(_LARGE)  # a constant of ours, never anybody's text
+    if is_read_only():
+        st.html(_RESET)  # likewise
