@@ -208,12 +208,12 @@ def shared_addresses(server: Server) -> dict[str, tuple[str, ...]]:
     moment = get_moments(run_id, server.cache)[0]["moment"]
     return {
         f"Neighborhoods?run={run_id}&task=digits&domain=optical&k=25&sample=7": ("sample 7", "of digits (optical)", "the nearest 10 of 25"),
-        f"Neighborhoods?run={run_id}&moment={moment}&colour=neighbours+kept": (f"After ({moment})",) if False else ("test samples of food (color)",),
+        f"Neighborhoods?run={run_id}&moment={moment}&colour=neighbours+kept": ("test samples of food (color)", "kept 8"),
         f"WiSE-FT?run={run_id}&alpha=0.3": ("0.3",),
         f"Runs?run={run_id}": (run_id,),
         f"Compare?picked={run_id}": ("ldifs",),
         "Forgetting?metric=delta_lp": ("linear probe",),
-        "?step=3": ("",),
+        "?step=3": ("3 · The same, with protection",),
     }
 
 
