@@ -21,7 +21,7 @@ def record_study(options: argparse.Namespace) -> None:
         raise UserError(
             f"{missing} of {len(study.configs())} runs of the study {options.name} are not finished; `python -m robustft study {options.name}` goes on."
         )
-    out = record([view.run_id for view in views], options.out, root)
+    out = record([view.run_id for view in views], options.out, root, options.name)
     print(f"{out} ({out.stat().st_size:,} bytes)")
 
 

@@ -23,7 +23,8 @@ _CLOCK_TOLERANCE = 1.0
 
 _SCHEMA = """CREATE TABLE IF NOT EXISTS jobs (
     job_id INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL, argv TEXT NOT NULL, folder TEXT NOT NULL, state TEXT NOT NULL, slot INTEGER,
-    pid INTEGER, process_started REAL, submitted REAL NOT NULL, started REAL, ended REAL, returncode INTEGER)"""
+    pid INTEGER, process_started REAL, submitted REAL NOT NULL, started REAL, ended REAL, returncode INTEGER, priority INTEGER NOT NULL DEFAULT 0)"""
+_ADDED = "ALTER TABLE jobs ADD COLUMN priority INTEGER NOT NULL DEFAULT 0"  # what files of before this column lack
 _ACTIVE = "state IN ('queued', 'running', 'stopping')"
 
 
@@ -44,6 +45,7 @@ class Job:
         started: When it left the queue for a slot.
         ended: When it reached one of `ENDED`.
         returncode: As in `subprocess`; None also if the process was adopted, since only a parent learns it.
+        priority: A higher one starts first; among equals the one submitted first.
     """
 
     job_id: int
@@ -58,6 +60,7 @@ class Job:
     started: float | None
     ended: float | None
     returncode: int | None
+    priority: int = 0
 
     @property
     def marker(self) -> str:
@@ -88,9 +91,9 @@ def submit(root: Path, run_id: str, argv: Sequence[str], *, folder: Path, most: 
         same = _read(database, f"run_id = ? AND {_ACTIVE}", run_id)
         if same:
             return same[0]
-        waiting = len(_read(database, "state = 'queued'"))
-        if waiting >= most:
-            raise ValueError(f"{waiting} jobs are waiting and {most} are allowed; cancel some or wait until some have run.")
+        count = len(_read(database, "state = 'queued'"))
+        if count >= most:
+            raise ValueError(f"{count} jobs are waiting and {most} are allowed; cancel some or wait until some have run.")
         row = (run_id, json.dumps(list(argv)), str(folder.absolute()), time.time())
         added = database.execute("INSERT INTO jobs (run_id, argv, folder, state, submitted) VALUES (?, ?, ?, 'queued', ?)", row)
         return _read(database, "job_id = ?", added.lastrowid)[0]
@@ -103,15 +106,14 @@ def cancel(root: Path, job_id: int) -> Job:
         LookupError: If there is no such job. Names it.
         OSError: If the queue cannot be written now.
     """
-    missing = LookupError(f"there is no job {job_id} in this queue; choose one that list_jobs returns.")
     if not _path(root).exists():
-        raise missing
+        raise _missing(job_id)
     with _transaction(root) as database:
         database.execute("UPDATE jobs SET state = 'cancelled', ended = ? WHERE job_id = ? AND state = 'queued'", (time.time(), job_id))
         database.execute("UPDATE jobs SET state = 'stopping' WHERE job_id = ? AND state = 'running'", (job_id,))
         found = _read(database, "job_id = ?", job_id)
     if not found:
-        raise missing
+        raise _missing(job_id)
     return found[0]
 
 
@@ -126,14 +128,36 @@ def list_jobs(root: Path) -> list[Job]:
 
 
 def active_jobs(root: Path) -> list[Job]:
-    """Returns the queued, running and stopping jobs, in order of submission."""
+    """Returns the queued, running and stopping jobs, in order of submission; see `waiting` for the order of their start."""
     return _select(root, _ACTIVE)
 
 
-def place_in_queue(root: Path, job_id: int) -> int | None:
-    """Returns a job's place among those waiting, 1 for the next to start; None if it is not waiting."""
-    waiting = [job.job_id for job in _select(root, "state = 'queued'")]
-    return waiting.index(job_id) + 1 if job_id in waiting else None
+def waiting(book: Sequence[Job]) -> list[Job]:
+    """Returns the queued jobs among some, the next to start first."""
+    return sorted((job for job in book if job.state == "queued"), key=lambda job: (-job.priority, job.job_id))
+
+
+def places(book: Sequence[Job]) -> dict[int, int]:
+    """Returns the place of every waiting job by its number, 1 for the next to start."""
+    return {job.job_id: place for place, job in enumerate(waiting(book), start=1)}
+
+
+def move_to_front(root: Path, job_id: int) -> Job:
+    """Makes a queued job the next to start; leaves one that is not waiting unchanged.
+
+    Raises:
+        LookupError: If there is no such job. Names it.
+        OSError: If the queue cannot be written now.
+    """
+    if not _path(root).exists():
+        raise _missing(job_id)
+    with _transaction(root) as database:
+        first = max((job.priority for job in _read(database, "state = 'queued' AND job_id <> ?", job_id)), default=-1) + 1
+        database.execute("UPDATE jobs SET priority = ? WHERE job_id = ? AND state = 'queued'", (first, job_id))
+        found = _read(database, "job_id = ?", job_id)
+    if not found:
+        raise _missing(job_id)
+    return found[0]
 
 
 def claim(root: Path, job_id: int, slot: int) -> bool:
@@ -195,16 +219,13 @@ def take_lock(root: Path) -> int | None:
 
 
 def ensure_supervisor(root: Path, argv: Sequence[str]) -> bool:
-    """Starts a supervisor that outlives this process, unless one is at work.
+    """Starts a supervisor that outlives this process, unless one is at work; returns whether one was started.
 
     Call it after `submit` *and* after `cancel`: a row alone moves nothing.
 
     Args:
         root: Folder of the queue, made if absent.
         argv: Command that calls `supervisor.supervise` on this root. What it prints is appended to ``<root>/supervisor.log``.
-
-    Returns:
-        Whether one was started. If two callers start one each, the second ends at once.
 
     Raises:
         OSError: If the command cannot be started.
@@ -215,9 +236,12 @@ def ensure_supervisor(root: Path, argv: Sequence[str]) -> bool:
 def _check_argv(argv: Sequence[str]) -> None:
     if isinstance(argv, str) or not argv:
         raise ValueError(f"argv is {argv!r}; give a list of the program and its arguments.")
-    for argument in argv:
-        if "\0" in argument:
-            raise ValueError(f"argv has {argument!r}; only text without NUL can be passed to a program.")
+    if bad := [argument for argument in argv if "\0" in argument]:
+        raise ValueError(f"argv has {bad[0]!r}; only text without NUL can be passed to a program.")
+
+
+def _missing(job_id: int) -> LookupError:
+    return LookupError(f"there is no job {job_id} in this queue; choose one that list_jobs returns.")
 
 
 def _path(root: Path) -> Path:
@@ -233,6 +257,9 @@ def _database(root: Path) -> Iterator[sqlite3.Connection]:
             with suppress(sqlite3.OperationalError):  # busy: someone else is switching it on, and it works without
                 database.execute("PRAGMA journal_mode = WAL")
             database.execute(_SCHEMA)
+            if not _has_priority(database):
+                with suppress(sqlite3.OperationalError):  # a file that cannot be written can still be read, or another process was faster
+                    database.execute(_ADDED)
             yield database
     except (sqlite3.Error, json.JSONDecodeError) as error:
         raise _explained(error) from error
@@ -248,8 +275,7 @@ def _transaction(root: Path) -> Iterator[sqlite3.Connection]:
 def _explained(error: Exception) -> Exception:
     """Puts an error into words. Pages show them, so they name the file and not where it lies."""
     is_foreign = str(error).startswith(("no such", "table jobs", "Could not decode"))  # by text: error codes came with Python 3.11
-    is_passing = isinstance(error, sqlite3.OperationalError) and not is_foreign
-    if is_passing:
+    if isinstance(error, sqlite3.OperationalError) and not is_foreign:  # it will pass
         return OSError(f"the queue, jobs.sqlite, cannot be used now ({error}); try again, then look at disk space and permissions.")
     return ValueError(
         f"jobs.sqlite is damaged ({error}); move it out of the runs folder, together with its -wal and -shm files. "
@@ -264,7 +290,11 @@ def _select(root: Path, condition: str) -> list[Job]:
         return _read(database, condition)
 
 
+def _has_priority(database: sqlite3.Connection) -> bool:
+    return any(row["name"] == "priority" for row in database.execute("PRAGMA table_info(jobs)"))
+
+
 def _read(database: sqlite3.Connection, condition: str, *values: object) -> list[Job]:
-    columns = ", ".join(field.name for field in fields(Job))
+    columns = ", ".join(field.name for field in fields(Job) if field.name != "priority" or _has_priority(database))
     rows = database.execute(f"SELECT {columns} FROM jobs WHERE {condition} ORDER BY job_id", values)
     return [Job(**{**dict(row), "argv": tuple(json.loads(row["argv"]))}) for row in rows]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from . import jobs, map_requests, store
+from . import jobs, map_requests, notes, remembered, store
 from .configs import config_json
 from .evaluate import summarize
 from .files import read_json, write_json
@@ -35,6 +35,9 @@ class RunView:
         message: Why it failed, in one sentence.
         job_id: Number in the queue's book of the job that is or was about it, or of the running study that it is part of.
         place: Place in the queue, 1 is next.
+        name: What a person calls it.
+        note: What a person says about it.
+        numbers: The summary of its scores, where it was counted before.
     """
 
     record: RunRecord
@@ -45,6 +48,9 @@ class RunView:
     message: str = ""
     job_id: int | None = None
     place: int | None = None
+    name: str = ""
+    note: str = ""
+    numbers: Mapping[str, float] | None = None
 
     @property
     def run_id(self) -> str:
@@ -59,7 +65,7 @@ class RunView:
     @property
     def summary(self) -> dict[str, float]:
         """The run's headline numbers, empty until it is finished."""
-        return summarize(self.record.scores, self.config.dataset)
+        return dict(self.numbers) if self.numbers is not None else summarize(self.record.scores, self.config.dataset)
 
 
 def _jobs(root: Path) -> list[jobs.Job]:
@@ -86,26 +92,27 @@ def _check_writable() -> None:
 def get_runs(root: Path) -> list[RunView]:
     """Returns every run with its true state, newest first."""
     book = _jobs(root)
-    latest = {job.run_id: job for job in book}
-    return [_view(record, latest.get(record.run_id), book, root) for record in store.list_runs(root=root)]
+    latest, places = {job.run_id: job for job in book}, jobs.places(book)
+    return [_view(found, latest.get(found.record.run_id), book, places) for found in remembered.list_runs(root)]
 
 
 def get_run(run_id: str, root: Path) -> RunView:
     """Returns one run with its true state; raises `store.RunNotFound` if there is none."""
-    record = store.read_run(run_id, root=root)
+    found = remembered.read_run(run_id, root)
     book = _jobs(root)
-    return _view(record, {job.run_id: job for job in book}.get(run_id), book, root)
+    return _view(found, {job.run_id: job for job in book}.get(run_id), book, jobs.places(book))
 
 
-def _view(record: RunRecord, job: jobs.Job | None, book: Sequence[jobs.Job], root: Path) -> RunView:
-    status = record.status
+def _view(found: remembered.Remembered, job: jobs.Job | None, book: Sequence[jobs.Job], places: Mapping[int, int]) -> RunView:
+    record, status = found.record, found.record.status
     state = _state(record, job)
     if state == "running" and job is None:  # a run of a study, which is one job
         job = next((other for other in book if other.state == "running" and other.pid == status.get("pid")), None)
-    place = jobs.place_in_queue(root, job.job_id) if job and state == "queued" else None
+    place = places.get(job.job_id) if job and state == "queued" else None
     done, total = (value if isinstance(value := status.get(key), int) else 0 for key in ("step", "steps"))
     message = str(status.get("message", "")) if state == "failed" else ""
-    return RunView(record, state, str(status.get("stage", "")), done, total, message, job.job_id if job else None, place)
+    stage, job_id = str(status.get("stage", "")), job.job_id if job else None
+    return RunView(record, state, stage, done, total, message, job_id, place, found.note.name, found.note.note, found.summary)
 
 
 def _state(record: RunRecord, job: jobs.Job | None) -> str:
@@ -179,6 +186,22 @@ def cancel(run_id: str, root: Path) -> None:
     ensure_supervisor(root)
 
 
+def move_to_front(run_id: str, root: Path) -> None:
+    """Makes a waiting run the next to start."""
+    _check_writable()
+    view = get_run(run_id, root)
+    if view.state != "queued" or view.job_id is None:
+        raise UserError(f"run {run_id} is {view.state}; only a queued run can be moved in the queue.")
+    jobs.move_to_front(root, view.job_id)
+    ensure_supervisor(root)
+
+
+def set_note(run_id: str, name: str, note: str, root: Path) -> None:
+    """Gives a run a name and a note; see `notes.checked` for what they may hold."""
+    _check_writable()
+    notes.write_note(run_id, name, note, root)
+
+
 def delete(run_id: str, root: Path) -> None:
     """Moves a run that is not active to the trash."""
     _check_writable()
@@ -223,6 +246,7 @@ def estimate(config: RunConfig, root: Path) -> dict[str, float]:
     Raises:
         UserError: If the measurement fails; says why.
     """
+    _check_writable()
     store.check_root(root)
     path = root / "estimates" / f"{store.run_id_of(config)}-{ESTIMATE_FORMAT}.json"
     known = read_json(path)

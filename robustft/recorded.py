@@ -5,35 +5,42 @@ the features that they were made of) and the test images, as lossy pictures unde
 are left out.
 """
 
+import hashlib
 import io
 import json
+import lzma
 import math
 import os
-import shutil
+import stat
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from . import __version__, store
 from .feature_cache import read_graph, write_graph
-from .files import disk_error, read_json
+from .files import disk_error, read_json, write_json
 from .moments import get_moments
 from .neighborhoods import get_maps, get_overlap, measured_tasks
 from .samples import ALL_DOMAINS, get_samples
-from .sources import VIEWS, features_key, get_dataset, keep_dataset
+from .sources import DRAWN_WITH, VIEWS, features_key, get_dataset, keep_dataset
 from .types import Dataset, KnnGraph, RunRecord, UserError
 
 DEMO = Path(__file__).parent / "recordings" / "demo.zip"
+MANIFEST = "manifest.json"
 FORMAT = 1
 MOST_BYTES = 20_000_000
 MOST_UNPACKED = 500_000_000
 LEFT_OUT = frozenset({"theta_1.safetensors", "checkpoint.safetensors", ".lock", "log.txt"})
+MEASURED_WITH = ("torch", "open_clip_torch", "numpy", "umap-learn")
 QUALITY = 50
 _COSINE_STEPS = 10_000
 _COLUMNS = 24
@@ -42,13 +49,14 @@ _COLUMNS = 24
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-def record(run_ids: list[str], out: Path, root: Path) -> Path:
+def record(run_ids: list[str], out: Path, root: Path, study: str = "") -> Path:
     """Writes finished runs, and what pages read of the cache about them, into one file.
 
     Args:
         run_ids: Finished runs.
         out: The file; an existing one is replaced.
         root: Cache folder that they lie in, with the UMAPs that shall be shown; where one was not drawn, PCA is kept.
+        study: What the runs were made for; stands in the manifest.
 
     Raises:
         UserError: If a run is not finished, or the file would be larger than 20 MB.
@@ -61,6 +69,7 @@ def record(run_ids: list[str], out: Path, root: Path) -> Path:
     part = out.with_name(f".{out.name}.part")
     try:
         with zipfile.ZipFile(part, "w", zipfile.ZIP_LZMA) as archive:
+            archive.writestr(MANIFEST, json.dumps(_about(records, study), indent=1))
             _write(records, archive, root)
         if part.stat().st_size > MOST_BYTES:
             raise UserError(f"the recording takes {part.stat().st_size:,} bytes; {MOST_BYTES:,} are allowed. Record fewer runs.")
@@ -72,9 +81,15 @@ def record(run_ids: list[str], out: Path, root: Path) -> Path:
     return out
 
 
+def _about(records: Sequence[RunRecord], study: str) -> dict[str, Any]:
+    """Returns the manifest: what was recorded, when, and with which packages it was measured and drawn."""
+    seeds = sorted({own.config.seed for own in records})
+    packages = {package: metadata.version(package) for package in sorted({*MEASURED_WITH, *DRAWN_WITH})}
+    told = {"format": FORMAT, "version": __version__, "recorded": f"{datetime.now(timezone.utc):%Y-%m-%d}", "study": study, "seeds": seeds}
+    return {**told, "runs": [own.run_id for own in records], "packages": packages}
+
+
 def _write(records: list[RunRecord], archive: zipfile.ZipFile, root: Path) -> None:
-    about = {"format": FORMAT, "version": __version__, "recorded": f"{datetime.now(timezone.utc):%Y-%m-%d}", "runs": [r.run_id for r in records]}
-    archive.writestr("manifest.json", json.dumps(about, indent=1))
     graphs: dict[str, KnnGraph] = {}
     places: dict[tuple[str, str], None] = {}
     for own in records:
@@ -154,44 +169,80 @@ def _sheet(data: Dataset) -> bytes:
 def unpack(archive: Path, root: Path) -> Path:
     """Opens a recording as a cache folder of its own, whole or not at all; one that is there already is left as it is.
 
+    A folder that was opened from another recording, or by code that draws or reads images otherwise, is opened anew.
+
     Args:
         archive: From `record`.
         root: Folder to make.
 
     Raises:
-        UserError: If the file is no recording that this version reads, or the folder cannot be written.
+        UserError: If the file is no recording that this version reads, the folder holds something else, or it cannot be
+            written.
     """
-    if (root / "manifest.json").exists():
+    stamp = _stamp(archive)
+    if _is_open(root, stamp):
         return root
+    if root.is_symlink() or (root.exists() and not _is_ours(root)):
+        raise UserError(f"the folder {root.name!r} holds something that is no opened recording; move it away, or choose another folder.")
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}.") as folder:
+        with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}.", ignore_cleanup_errors=True) as folder:
             whole = Path(folder) / "whole"
-            with zipfile.ZipFile(archive) as opened:
-                _restore(opened, whole)
-            shutil.rmtree(root, ignore_errors=True)  # what is there has no manifest: it was never whole
-            os.replace(whole, root)
+            _open(archive, whole, stamp)
+            if not _is_open(root, stamp):  # another process may have been quicker
+                if root.exists():
+                    os.replace(root, Path(folder) / "old")
+                os.replace(whole, root)
     except OSError as error:
         raise disk_error(error, f"the folder {root.name!r}") from None
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{archive.name!r} is damaged or no recording; fetch it anew, or write one with `python -m robustft record`.") from None
     return root
 
 
-def _restore(archive: zipfile.ZipFile, root: Path) -> None:
-    about = json.loads(archive.read("manifest.json"))
+def _stamp(archive: Path) -> str:
+    """Names what an opened recording depends on: the file, the code that reads it, and what images are drawn with, which names theirs."""
+    try:
+        digest = hashlib.sha256(archive.read_bytes())
+    except OSError:
+        raise UserError(f"the recording {archive.name!r} cannot be read; fetch it anew, or write one with `python -m robustft record`.") from None
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    for package in DRAWN_WITH:
+        digest.update(metadata.version(package).encode())
+    return digest.hexdigest()
+
+
+def _is_ours(root: Path) -> bool:
+    return root.is_dir() and (not any(root.iterdir()) or isinstance(read_json(root / MANIFEST), dict))
+
+
+def _is_open(root: Path, stamp: str) -> bool:
+    about = read_json(root / MANIFEST)
+    return isinstance(about, dict) and about.get("opened_as") == stamp
+
+
+def _open(archive: Path, root: Path, stamp: str) -> None:
+    """Reads a recording into a new folder; whatever is wrong with the file becomes one sentence."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            about = _restore(opened, root)
+    except UserError:
+        raise
+    except (zipfile.BadZipFile, lzma.LZMAError, zlib.error, UnidentifiedImageError, Image.DecompressionBombError, ArithmeticError, MemoryError,
+            LookupError, ValueError, TypeError, EOFError, RuntimeError) as error:  # fmt: skip
+        raise UserError(f"{archive.name!r} is damaged or no recording; fetch it anew, or write one with `python -m robustft record`.") from error
+    write_json(root / MANIFEST, {**about, "opened_as": stamp})
+
+
+def _restore(archive: zipfile.ZipFile, root: Path) -> dict[str, Any]:
+    """Writes what a recording holds where today's code looks for it, and returns its manifest."""
+    members = archive.infolist()
+    _check_members(members, root)
+    about = json.loads(archive.read(MANIFEST))
     if about["format"] != FORMAT:
         raise UserError(f"this recording has format {about['format']}, this version reads {FORMAT}; record the runs anew.")
-    members = archive.infolist()
-    if sum(member.file_size for member in members) > MOST_UNPACKED:
-        raise UserError(f"this recording unpacks to more than {MOST_UNPACKED:,} bytes; that is none of ours.")
     for member in members:
-        path = root / member.filename
-        if ".." in Path(member.filename).parts or not path.resolve().is_relative_to(root.resolve()):
-            raise UserError("this recording holds a file that would land outside its folder; that is none of ours.")
-        if member.filename.startswith("runs/"):
+        if member.filename.startswith("runs/") and not member.is_dir():
+            path = root / member.filename
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(archive.read(member))
         elif member.filename.startswith("graphs/") and member.filename.endswith(".json"):
@@ -199,7 +250,19 @@ def _restore(archive: zipfile.ZipFile, root: Path) -> None:
             write_graph(note["key"], _graph(archive.read(member.filename.replace(".json", ".bin")), note["shape"]), root)
         elif member.filename.startswith("samples/") and member.filename.endswith(".json"):
             keep_dataset(_samples(member.filename, archive), root)
-    (root / "manifest.json").write_text(json.dumps(about), encoding="utf-8")
+    return about
+
+
+def _check_members(members: Sequence[zipfile.ZipInfo], root: Path) -> None:
+    """Refuses what no recording of ours holds, before anything is read."""
+    if sum(member.file_size for member in members) > MOST_UNPACKED:
+        raise UserError(f"this recording unpacks to more than {MOST_UNPACKED:,} bytes; that is none of ours.")
+    for member in members:
+        name = member.filename
+        if "\\" in name or ".." in Path(name).parts or not (root / name).resolve().is_relative_to(root.resolve()):
+            raise UserError("this recording holds a file that would land outside its folder; that is none of ours.")
+        if stat.S_ISLNK(member.external_attr >> 16):
+            raise UserError("this recording holds a link; that is none of ours.")
 
 
 def _graph(raw: bytes, shape: Sequence[int]) -> KnnGraph:

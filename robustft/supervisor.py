@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 
 from .detached import HOME, MARKER
-from .jobs import Job, active_jobs, claim, finish, is_alive, record_process, take_lock, verdict
+from .jobs import Job, active_jobs, claim, finish, is_alive, record_process, take_lock, verdict, waiting
 
 _PASSED = {"PATH", "HOME", "LANG", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV", "PYTHONPATH", "LD_LIBRARY_PATH", "SSL_CERT_FILE"}
 _PASSED_PREFIXES = ("LC_", "CUDA", "NVIDIA", "OMP_", "MKL_", "OPENBLAS", "NUMBA_", "ROBUSTFT_", "HF_HOME", "TORCH_HOME", "XDG_CACHE")
@@ -84,14 +84,13 @@ class Supervisor:
                     return
 
     def look(self) -> bool:
-        """Tends what runs, then fills free slots in order of submission; returns whether there is anything left to do."""
+        """Tends what runs, then fills free slots in the order of the queue; returns whether there is anything left to do."""
         jobs = active_jobs(self._root)
         self._reap_unlisted({job.marker for job in jobs})
         busy = {job.slot for job in jobs if job.state != "queued" and self._tend(job)}
         busy |= {child.slot for child in self._children.values()}
         free = [slot for slot in range(len(self._slots)) if slot not in busy]
-        queued = [job for job in jobs if job.state == "queued"]
-        for job, slot in zip(queued, free, strict=False):
+        for job, slot in zip(waiting(jobs), free, strict=False):
             self._start(job, slot)
         return bool(jobs or self._children)
 

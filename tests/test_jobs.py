@@ -11,13 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
 
 from robustft import detached, jobs, supervisor
-from robustft.jobs import Job, cancel, claim, ensure_supervisor, is_alive, list_jobs, place_in_queue, record_process, submit, take_lock, verdict
+from robustft.jobs import Job, cancel, claim, ensure_supervisor, is_alive, list_jobs, move_to_front, places, record_process, submit, take_lock, verdict
 from robustft.supervisor import job_environment, supervise
 
 PROJECT = Path(jobs.__file__).parents[1]
@@ -117,7 +118,7 @@ def let_go(root: Path, name: str) -> None:
 
 def test_an_absent_queue_is_empty_and_stays_absent(root: Path) -> None:
     assert list_jobs(root) == []
-    assert place_in_queue(root, 1) is None
+    assert places(list_jobs(root)) == {}
     with pytest.raises(LookupError, match="no job 7"):
         cancel(root, 7)
     assert not root.exists()
@@ -131,9 +132,35 @@ def test_a_submitted_job_is_listed_as_given(root: Path) -> None:
 
 def test_places_follow_submission_and_close_up_when_one_is_cancelled(root: Path) -> None:
     first, second, third = (add(root, name, SLEEP).job_id for name in "abc")
-    assert [place_in_queue(root, number) for number in (first, second, third, 99)] == [1, 2, 3, None]
+    assert places(list_jobs(root)) == {first: 1, second: 2, third: 3}
     assert cancel(root, first).state == "cancelled"
-    assert [place_in_queue(root, number) for number in (first, second, third)] == [None, 1, 2]
+    assert places(list_jobs(root)) == {second: 1, third: 2}
+
+
+def test_a_job_moved_to_the_front_is_next(root: Path) -> None:
+    first, second, third = (add(root, name, ["true"]).job_id for name in "abc")
+    assert move_to_front(root, third).priority == 1
+    assert places(list_jobs(root)) == {third: 1, first: 2, second: 3}
+    move_to_front(root, second)
+    assert places(list_jobs(root)) == {second: 1, third: 2, first: 3}
+    supervise(root, **FAST)
+    begun = {row.job_id: row.started or 0.0 for row in list_jobs(root)}
+    assert sorted(begun, key=begun.__getitem__) == [second, third, first]
+    assert move_to_front(root, first).state == "done" and places(list_jobs(root)) == {}
+    with pytest.raises(LookupError, match="no job 99"):
+        move_to_front(root, 99)
+
+
+def test_a_file_from_before_there_was_an_order_still_opens(root: Path) -> None:
+    root.mkdir()
+    with closing(sqlite3.connect(root / "jobs.sqlite")) as database, database:
+        database.execute(jobs._SCHEMA.replace(", priority INTEGER NOT NULL DEFAULT 0", ""))
+        for name in "ab":
+            database.execute("INSERT INTO jobs (run_id, argv, folder, state, submitted) VALUES (?, '[\"true\"]', '/tmp', 'queued', 1.0)", (name,))
+    assert [(row.run_id, row.priority) for row in list_jobs(root)] == [("a", 0), ("b", 0)]
+    move_to_front(root, 2)
+    add(root, "c", ["true"])
+    assert [row.run_id for row in jobs.waiting(list_jobs(root))] == ["b", "a", "c"]
 
 
 def test_cancelling_an_ended_job_changes_nothing(root: Path) -> None:
@@ -185,7 +212,7 @@ def test_an_argv_that_cannot_run_is_refused(root: Path, argv: list[str]) -> None
 def test_a_damaged_file_is_named_with_what_to_do(root: Path) -> None:
     root.mkdir()
     (root / "jobs.sqlite").write_bytes(b"not a database at all" * 100)
-    for ask in (lambda: list_jobs(root), lambda: add(root, "a", SLEEP), lambda: cancel(root, 1), lambda: place_in_queue(root, 1)):
+    for ask in (lambda: list_jobs(root), lambda: add(root, "a", SLEEP), lambda: cancel(root, 1), lambda: move_to_front(root, 1)):
         with pytest.raises(ValueError, match=r"jobs\.sqlite is damaged .*move it out.*Runs are safe"):
             ask()
 

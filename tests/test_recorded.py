@@ -4,16 +4,20 @@ import getpass
 import io
 import json
 import socket
+import stat
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from robustft import recorded
 from robustft.__main__ import main
 from robustft.moments import get_moments
-from robustft.neighborhoods import get_neighborhood
+from robustft.neighborhoods import get_neighborhood, get_overlap, measured_tasks
 from robustft.pipeline import get_wise
 from robustft.samples import ALL_DOMAINS, get_answers, get_samples
 from robustft.store import list_runs, read_run, run_folder
@@ -76,6 +80,57 @@ def test_record_and_unpack_give_back_what_pages_show(finished_run: RunRecord, wo
     assert not (run_folder(finished_run.run_id, root) / "theta_1.safetensors").exists()
 
 
+def test_every_domain_of_every_task_opens_at_every_moment(demo: Path) -> None:
+    records = list_runs(root=demo)
+    for record in records:
+        for task, domains in measured_tasks(record.config).items():
+            moments = [row["moment"] for row in get_moments(record.run_id, demo)] if task == record.config.dataset else []
+            for domain in domains:
+                for moment in ("", *moments[:: 3 if record is not records[0] else 1]):
+                    assert get_overlap(record.run_id, task, domain, 50, demo, moment).floor is not None
+
+
+def test_the_recording_says_what_it_is(finished_run: RunRecord, world_cache: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(recorded.record([finished_run.run_id], tmp_path / "one.zip", world_cache, "tiny")) as archive:
+        about = json.loads(archive.read("manifest.json"))
+    assert (about["study"], about["seeds"], about["runs"]) == ("tiny", [finished_run.config.seed], [finished_run.run_id])
+    assert {"torch", "umap-learn", "pillow"} <= about["packages"].keys() and about["format"] == recorded.FORMAT
+
+
+def test_another_recording_or_other_code_opens_the_folder_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, root = tmp_path / "a.zip", tmp_path / "cache"
+    for text in ("old", "new"):
+        path.write_bytes(packed(("runs/a/log", text)).getvalue())
+        assert (recorded.unpack(path, root) / "runs" / "a" / "log").read_text() == text
+    (root / "runs" / "a" / "log").write_text("drawn by older code")
+    monkeypatch.setattr(recorded.metadata, "version", lambda package: "another")
+    assert (recorded.unpack(path, root) / "runs" / "a" / "log").read_text() == "new"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.zip", "cache"]
+
+
+def test_a_folder_that_is_none_of_ours_is_left_alone(tmp_path: Path) -> None:
+    path, root = tmp_path / "a.zip", tmp_path / "cache"
+    path.write_bytes(packed(("runs/a/log", "x")).getvalue())
+    (root / "runs").mkdir(parents=True)
+    (root / "runs" / "mine").write_text("precious")
+    with pytest.raises(UserError, match="holds something"):
+        recorded.unpack(path, root)
+    assert (root / "runs" / "mine").read_text() == "precious"
+
+
+def test_killed_midway_nothing_half_is_there(tmp_path: Path) -> None:
+    path, root = tmp_path / "a.zip", tmp_path / "cache"
+    path.write_bytes(packed(("runs/a/log", "x")).getvalue())
+    code = (
+        "import os, sys; from pathlib import Path; from robustft import recorded\n"
+        "recorded.write_json = lambda *_: os._exit(9)\n"  # all is written but the manifest
+        "recorded.unpack(Path(sys.argv[1]), Path(sys.argv[2]))"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(path), str(root)], check=False, cwd=Path(__file__).parent.parent).returncode == 9
+    assert not root.exists()
+    assert (recorded.unpack(path, root) / "runs" / "a" / "log").read_text() == "x"
+
+
 def packed(*entries: tuple[str, str], about: dict | None = None) -> io.BytesIO:
     """Makes an archive with a manifest and other files."""
     written = io.BytesIO()
@@ -86,12 +141,50 @@ def packed(*entries: tuple[str, str], about: dict | None = None) -> io.BytesIO:
     return written
 
 
+def with_link() -> io.BytesIO:
+    written = packed()
+    with zipfile.ZipFile(written, "a") as archive:
+        entry = zipfile.ZipInfo("runs/a/config.json")
+        entry.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(entry, "/etc/passwd")
+    return written
+
+
+def with_picture(picture: bytes) -> io.BytesIO:
+    note = {"labels": [0], "class_names": ["a"], "templates": ["{}"], "fingerprint": "x", "side": 8}
+    written = packed(("samples/food/color.json", json.dumps(note)))
+    with zipfile.ZipFile(written, "a") as archive:
+        archive.writestr("samples/food/color.webp", picture)
+    return written
+
+
+def huge_picture() -> bytes:
+    written = io.BytesIO()
+    Image.new("1", (16_000, 16_000)).save(written, "PNG")
+    return written.getvalue()
+
+
+def with_torn_stream() -> io.BytesIO:
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("manifest.json", json.dumps({"format": recorded.FORMAT, "runs": []}))
+    torn = bytearray(written.getvalue())
+    begin = torn.find(b"manifest.json") + len("manifest.json") + 12
+    torn[begin : begin + 20] = bytes(byte ^ 0x5A for byte in torn[begin : begin + 20])
+    return io.BytesIO(bytes(torn))
+
+
 @pytest.mark.parametrize(
     ("archive", "words"),
     [
         (packed(("runs/../../out", "x")), "outside its folder"),
         (packed(("/etc/out", "x")), "outside its folder"),
         (packed(("runs/a/../../../out", "x")), "outside its folder"),
+        (packed(("runs\\..\\out", "x")), "outside its folder"),
+        (with_link(), "holds a link"),
+        (with_picture(b"no picture"), "damaged or no recording"),
+        (with_picture(huge_picture()), "damaged or no recording"),
+        (with_torn_stream(), "damaged or no recording"),
         (packed(about={"format": 99}), "format 99"),
         (packed(about={}), "damaged or no recording"),
         (packed(("graphs/0.json", "{torn")), "damaged or no recording"),

@@ -191,7 +191,8 @@ def _points(side: int, count: int) -> dict[str, Any]:
         "xAxisIndex": side,
         "yAxisIndex": side,
         "encode": {"x": f"x{side}", "y": f"y{side}"},
-        "itemStyle": {"borderColor": "rgba(128,128,128,0.6)", "borderWidth": 0.5},
+        # Outlines tell points apart where they are few; thousands of them would make a lasso wait.
+        "itemStyle": {"borderColor": "rgba(128,128,128,0.6)", "borderWidth": 0.5 if count <= 500 else 0},
         "selectedMode": "single",
         "select": {"itemStyle": {"borderColor": MARK, "borderWidth": 2}},
     }

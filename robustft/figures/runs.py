@@ -19,6 +19,22 @@ def steps_table(history: Sequence[StepRecord]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["step", "total", "task", "regularizer", "learning rate", "gradient norm", "seconds"])
 
 
+def last_good_step(history: Sequence[StepRecord]) -> int:
+    """Returns the last step before a loss that is not finite, 0 if there is none.
+
+    Example:
+        >>> steps = [StepRecord(step, loss, loss, 0.0, 1e-3, 1.0, 0.1) for step, loss in enumerate((2.0, 1.5, float("nan")), start=1)]
+        >>> last_good_step(steps), last_good_step([])
+        (2, 0)
+    """
+    good = 0
+    for record in history:
+        if not np.isfinite(record.loss):
+            break
+        good = record.step
+    return good
+
+
 def thinned(table: pd.DataFrame) -> pd.DataFrame:
     """Returns at most `MOST_POINTS` evenly chosen rows."""
     if len(table) <= MOST_POINTS:

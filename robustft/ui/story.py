@@ -32,7 +32,7 @@ def draw(root: Path) -> None:
     with st.container(border=True):
         place = _choose(len(steps))
         _draw_step(steps[place], place, len(steps))
-        _draw_chart(side, steps[place], place)
+        _draw_chart(side, steps[place])
         st.caption(plain(side.badge()))
 
 
@@ -57,28 +57,29 @@ def _draw_step(step: story.Step, place: int, count: int) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button("Back", key="story.back", icon=":material/arrow_back:", disabled=place == 0, on_click=_go_to, args=(place - 1,))
         st.button("Next", key="story.next", icon=":material/arrow_forward:", type="primary", disabled=place == count - 1, on_click=_go_to, args=(place + 1,))
-        try:
-            st.page_link(step.page, label="See where this number comes from", icon=":material/search:", query_params=dict(step.query))
-        except StreamlitAPIException:  # a test runs this page alone
-            st.markdown("See where this number comes from")
+        for link in step.links:
+            try:
+                st.page_link(link.page, label=link.label, icon=":material/search:", query_params=dict(link.query))
+            except StreamlitAPIException:  # a test runs this page alone
+                st.markdown(link.label)
 
 
-def _draw_chart(side: side_by_side.SideBySide, step: story.Step, place: int) -> None:
+def _draw_chart(side: side_by_side.SideBySide, step: story.Step) -> None:
     """The step's chart, one that other pages have too."""
-    records = {record.run_id: record for record in side.records}
-    if step.runs:
+    records, key = {record.run_id: record for record in side.records}, f"story.{step.chart}"
+    if step.chart == "changes":
         changes = forgetting.change_table([records[run] for run in step.runs], "delta_zs")
         read = "bars to the left are tasks that got worse. Where the thin line crosses zero, the change cannot be told from noise."
-        chart(forgetting.change_bars(changes, side.names), f"story.{place}", read=read, twin=changes.assign(run=changes["run"].map(side.names)))
-    elif place == 0:
+        chart(forgetting.change_bars(changes, side.names), key, read=read, twin=changes.assign(run=changes["run"].map(side.names)))
+    elif step.chart == "knowledge":
         known = story.knowledge(side.records[0])
-        chart(knowledge_bars(known), "story.0", read="the longer the bar, the more of these pictures it names right.", twin=known)
-    elif "alpha" in step.query:
-        table = alphas.wise_table(pipeline.get_wise(step.query["run"], side.root))
-        measures = ["id_accuracy", "ood_accuracy", "mean_delta_zs"]
+        chart(knowledge_bars(known), key, read="the longer the bar, the more of these pictures it names right.", twin=known)
+    elif step.chart == "curve":
+        table = alphas.wise_table(pipeline.get_wise(step.runs[0], side.root))
+        measures = [name for name in ("id_accuracy", "ood_accuracy", "mean_delta_zs") if table[name].notna().all()]
         read = "from left to right, ever more of the fine-tuned model is mixed in. The large marks are the mix that the rule picks."
-        chart(wise.wise_curves(table, float(step.query["alpha"]), measures), "story.3", read=read, twin=table)
+        chart(wise.wise_curves(table, alphas.best_alpha(table), measures), key, read=read, twin=table)
     else:
         pairs = drift_pairs(side.records, "delta_zs")
         read = "each mark is one run on one task: further right its pictures moved further, higher up more was forgotten."
-        chart(distances.drift_scatter(pairs, "otdd", side.names, trend(pairs, "otdd")), "story.4", read=read, twin=distances.pair_table(pairs, side.names))
+        chart(distances.drift_scatter(pairs, "otdd", side.names, trend(pairs, "otdd")), key, read=read, twin=distances.pair_table(pairs, side.names))
