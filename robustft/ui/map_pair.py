@@ -45,7 +45,7 @@ def _ask(look: Look) -> tuple[str, Sequence[str], list[str]]:
     """Draws the controls; returns what colours the points, the group of each sample, and the classes shown (none: all)."""
     groupings = look.groupings()
     colours = [name for name in COLOURS if name not in ("correctness", "domain") or name in groupings]
-    left, right = st.columns([2, 1])
+    left, right = st.columns([1.6, 1])
     colour = left.segmented_control("Colour by", colours, default="class", key="colour", bind="query-params") or "nothing"
     about = "Of the selection: which of them are neighbours, or where each was before."
     right.segmented_control("Lines", LINES, default="none", key="lines", bind="query-params", required=True, help=about)
