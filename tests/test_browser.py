@@ -11,6 +11,7 @@ from browsing import PAGES, Server, Visitor, wait_until
 
 from robustft import recorded
 from robustft.moments import get_moments
+from robustft.pipeline import get_wise
 from robustft.store import list_runs, run_id_of
 from robustft.study import STUDIES
 
@@ -145,7 +146,7 @@ def test_explore_lasso_inspect_follow_a_neighbour(guest: Visitor, demo: Server) 
     page.mouse.up()
     guest.sees("Selection:")
     guest.settle()
-    assert "selected=" in page.url
+    wait_until(lambda: "selected=" in page.url, "the selection stands in the address", 20)
     page.get_by_text("neighbours kept", exact=True).first.click()  # recoloured, the selection stays
     guest.settle()
     assert page.get_by_text("Selection:").count() == 1
@@ -161,7 +162,8 @@ def test_explore_lasso_inspect_follow_a_neighbour(guest: Visitor, demo: Server) 
     follow.click()
     guest.settle()
     wait_until(lambda: page.get_by_role("spinbutton", name="Sample").input_value() == wanted, "the neighbour is the sample now", 20)
-    assert wanted != sample and f"sample={wanted}" in page.url
+    wait_until(lambda: f"sample={wanted}" in page.url, "the sample stands in the address", 20)
+    assert wanted != sample
     page.go_back()
     guest.settle()
     guest.check("Neighborhoods")
@@ -178,7 +180,8 @@ def test_forgetting_dot_leads_to_its_neighbourhood(guest: Visitor) -> None:
     page.mouse.click(dot["x"] + dot["width"] / 2, dot["y"] + dot["height"] / 2)
     page.wait_for_url(re.compile("Neighborhoods"), timeout=30_000)
     guest.settle()
-    assert "run=" in page.url and "task=" in page.url and "test samples of" in guest.text()
+    guest.sees("test samples of")
+    assert "run=" in page.url and "task=" in page.url
     guest.check("Forgetting")
 
 
@@ -208,10 +211,11 @@ def shared_addresses(server: Server) -> dict[str, tuple[str, ...]]:
     run_id = run_of(server, "ldifs")
     row = get_moments(run_id, server.cache)[0]
     moment, kept = row["moment"], f"on average {100 * row['kept']:.0f} %"
+    accuracy = next(f"{100 * point['id_accuracy']:.1f} %" for point in get_wise(run_id, server.cache) if point["alpha"] == 0.3)
     return {
         f"Neighborhoods?run={run_id}&task=digits&domain=optical&k=25&sample=7": ("sample 7", "of digits (optical)", "the nearest 10 of 25"),
         f"Neighborhoods?run={run_id}&moment={moment}&colour=neighbours+kept": ("test samples of food (color)", kept),
-        f"WiSE-FT?run={run_id}&alpha=0.3": ("0.3",),
+        f"WiSE-FT?run={run_id}&alpha=0.3": (accuracy,),
         f"Runs?run={run_id}": (run_id,),
         f"Compare?picked={run_id}": ("ldifs",),
         "Forgetting?metric=delta_lp": ("linear probe",),
@@ -223,9 +227,8 @@ def test_every_shared_address_is_restored_in_a_fresh_browser(browser, demo: Serv
     for address, expected in shared_addresses(demo).items():
         guest = Visitor(browser, demo)
         guest.go(address)
-        said = guest.text()
         for words in expected:
-            assert words in said, f"{address}: {words!r} is missing"
+            wait_until(lambda guest=guest, words=words: words in guest.text(), f"{address} brings back {words!r}", 30)
         for part in address.partition("?")[2].split("&"):
             name = part.partition("=")[0]
             assert name in guest.page.url or name in ("domain", "colour"), f"{address}: {name} is gone from {guest.page.url}"
@@ -239,7 +242,7 @@ def test_pages_stand_narrow_and_in_the_dark(browser, demo: Server, width: int, s
     guest.page.set_viewport_size({"width": width, "height": 900})
     for name in PAGES:
         guest.go(name)
-        assert len(guest.text()) > 100, name
+        wait_until(lambda: len(guest.text()) > 100, f"{name or 'Home'} says something", 30)
         assert guest.page.evaluate("document.documentElement.scrollWidth") <= width + 4, name
         guest.check(name)
     guest.context.close()
